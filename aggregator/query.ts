@@ -1,0 +1,223 @@
+// What the HTTP API (aggregator/api) asks of the rest of the aggregator. The store implements Queries, the ledger
+// Ledger, the registry Devices, the ingest Live. Every answer is JSON-ready and has the shape that DESIGN §9 promises.
+
+/** A JSON value. Integers beyond 2^53 are strings, bytes are base64. */
+export type Json = string | number | boolean | null | Json[] | { [key: string]: Json }
+
+/** RFC 3339, UTC, nine decimals: `2026-11-21T09:55:00.000000000Z`. */
+export type Time = string
+
+/** Where a page of log records ended; opaque to all but the store that made it. It leads back in time. */
+export type Cursor = string
+
+/** An attribute of the record or, where it has none of that name, of its Resource, compared with its text form. */
+export interface Match {
+  key: string
+  value: string
+}
+
+/** Which log records: shared by the search and the live tail. */
+export interface LogFilter {
+  /** Case-insensitive substring of the body. */
+  text?: string
+  /** Any of these; absent means every device. Never empty. */
+  device?: readonly string[]
+  /** Lowest OTel severity number, 1 to 24; a record without severity (0) passes only when this is absent. */
+  severity?: number
+  /** All must match. */
+  where: readonly Match[]
+}
+
+/** The newest `limit` records that fit. Times are compared with the claimed time, or the arrival when that is suspect. */
+export interface LogQuery extends LogFilter {
+  /** Inclusive. */
+  sinceUnixNano?: bigint
+  /** Exclusive. */
+  untilUnixNano?: bigint
+  limit: number
+  before?: Cursor
+}
+
+export interface LogRecordRow {
+  /** Stable and unique in this aggregator: the same record has the same id in every answer and in the live tail. */
+  id: string
+  time: Time
+  observedTime: Time
+  device: string
+  severityNumber: number
+  severityText: string
+  body: Json
+  attributes: Record<string, Json>
+  resource: Record<string, Json>
+  /** Empty when the record is no event. */
+  eventName: string
+}
+
+export interface LogPage {
+  /** Oldest first. */
+  records: LogRecordRow[]
+  /** Given when older records fit as well. */
+  next?: Cursor
+}
+
+export const metricKinds = [
+  'gauge',
+  'counter',
+  'sum',
+  'histogram',
+  'exponential_histogram',
+  'summary',
+] as const
+/** `counter` is a monotonic sum, `sum` one that may fall. */
+export type MetricKind = (typeof metricKinds)[number]
+
+export interface MetricInfo {
+  name: string
+  unit: string
+  kind: MetricKind
+  /** Names of the attributes by which its series differ, sorted. */
+  attributes: string[]
+  /** How many series. */
+  series: number
+}
+
+export const aggregates = ['mean', 'min', 'max', 'sum', 'last', 'increase', 'rate'] as const
+export type Aggregate = (typeof aggregates)[number]
+
+export interface MetricQuery {
+  metric: string
+  /** Any of these; absent means every device. Never empty. */
+  device?: readonly string[]
+  /** All must match. */
+  where: readonly Match[]
+  /** Inclusive. */
+  sinceUnixNano: bigint
+  /** Exclusive. */
+  untilUnixNano: bigint
+  /** Width of one point; absent means the stored points, or one point over all with `aggregate`. */
+  stepNano?: bigint
+  /** Within a step and, with `by`, over series. Absent with a step: mean for gauges, rate for counters. */
+  aggregate?: Aggregate
+  /** Attributes (or `device`) that stay apart; the series that agree in them are joined. Absent: none are joined. */
+  by?: readonly string[]
+  /** Most points in the whole answer; a query that has more is refused with QueryRefused, never cut silently. */
+  limit: number
+}
+
+export interface SeriesResult {
+  metric: string
+  unit: string
+  kind: MetricKind
+  /** Empty when `by` joined several devices. */
+  device: string
+  attributes: Record<string, Json>
+  /** Oldest first. A histogram's value without aggregation is its mean; integers beyond 2^53 are strings. */
+  points: [Time, number | string][]
+}
+
+/** The newest value of one series of a device. */
+export interface LatestValue {
+  metric: string
+  unit: string
+  kind: MetricKind
+  attributes: Record<string, Json>
+  time: Time
+  value: number | string
+}
+
+/** History, asked of the store. `signal` aborts when the asker has gone or the time is up. */
+export interface Queries {
+  logs(query: LogQuery, signal: AbortSignal): Promise<LogPage>
+  metrics(device: readonly string[] | undefined, signal: AbortSignal): Promise<MetricInfo[]>
+  query(query: MetricQuery, signal: AbortSignal): Promise<SeriesResult[]>
+  latest(device: string, signal: AbortSignal): Promise<LatestValue[]>
+}
+
+/** The asker is at fault: answered with 400 and the name of the parameter, as an operator would write it. */
+export class QueryRefused extends Error {
+  override readonly name = 'QueryRefused'
+  readonly parameter: string
+
+  constructor(parameter: string, message: string, options?: ErrorOptions) {
+    super(message, options)
+    this.parameter = parameter
+  }
+}
+
+export interface StreamAccount {
+  collector: string
+  device: string
+  session: string
+  class: string
+  produced: number
+  stored: number
+  inFlight: number
+  /** By reason; only reasons that happened. */
+  dropped: Record<string, number>
+  lastSeq: number
+  /** Ranges of sequence numbers, both ends included, that were announced or acknowledged and are not there. */
+  missing: [number, number][]
+  unknown: number
+  /** Whether this stream's own sum holds. */
+  balanced: boolean
+  /** Traces: passed on, not stored, outside the sum. Absent when zero. */
+  forwarded?: number
+}
+
+export interface LedgerReport {
+  produced: number
+  stored: number
+  inFlight: number
+  dropped: Record<string, number>
+  unknown: number
+  balanced: boolean
+  forwarded?: number
+  streams: StreamAccount[]
+}
+
+export interface Ledger {
+  report(device?: readonly string[]): Promise<LedgerReport>
+}
+
+/** Two or more live collectors that claim one device: shown, and neither silently wins. */
+export interface Conflict {
+  collectors: string[]
+  since: Time
+  detail: string
+}
+
+export interface DeviceInfo {
+  device: string
+  name: string
+  labels: Record<string, string>
+  state: 'online' | 'offline'
+  lastSeen: Time
+  /** The collector that reported last. */
+  collector: string
+  version: string
+  /** What the identity was derived from, best first, for example `{ kind: 'serial', value: 'MT2150X00001' }`. */
+  identity: { kind: string; value: string }[]
+  conflicts: Conflict[]
+}
+
+export interface Devices {
+  list(): Promise<DeviceInfo[]>
+  /** Forgets the device. Stored records stay until their retention; one that reports again comes back. */
+  remove(device: string): Promise<'removed' | 'absent'>
+}
+
+/** Log records as they are taken in. `onRecord` must not block; the function that is returned ends it. */
+export interface Live {
+  subscribe(filter: LogFilter, onRecord: (record: LogRecordRow) => void): () => void
+}
+
+export interface HealthPart {
+  name: string
+  ready: boolean
+  detail: string
+}
+
+/** 200 once all are ready. Under `dpulse up` the collector's listeners are among them. */
+export interface Health {
+  parts(): HealthPart[]
+}
