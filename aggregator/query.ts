@@ -54,7 +54,7 @@ export interface LogRecordRow {
 }
 
 export interface LogPage {
-  /** Oldest first. */
+  /** Oldest first. May be fewer than the limit and still have `next`: a page holds at most some 16 MiB of bodies. */
   records: LogRecordRow[]
   /** Given when older records fit as well. */
   next?: Cursor
@@ -206,9 +206,16 @@ export interface Devices {
   remove(device: string): Promise<'removed' | 'absent'>
 }
 
+/** What a subscriber of the live tail can take: at 100,000 records a second no row is built that nobody reads. */
+export interface LiveFlow {
+  /** Records that it takes now. At 0 rows need not be built: tell `missed` how many matched instead. */
+  room(): number
+  missed(count: number): void
+}
+
 /** Log records as they are taken in. `onRecord` must not block; the function that is returned ends it. */
 export interface Live {
-  subscribe(filter: LogFilter, onRecord: (record: LogRecordRow) => void): () => void
+  subscribe(filter: LogFilter, onRecord: (record: LogRecordRow) => void, flow: LiveFlow): () => void
 }
 
 export interface HealthPart {
