@@ -40,7 +40,7 @@ export interface Parent {
 
 /** `onPeer` hears of the other child under the same parent. */
 export function connectToParent(onPeer: (peer: PeerMessage) => void): Parent {
-  const present = process.connected === true
+  const present = hasParent()
   if (present) {
     process.on('message', (message) => {
       if (isPeerMessage(message)) onPeer(message)
@@ -51,7 +51,7 @@ export function connectToParent(onPeer: (peer: PeerMessage) => void): Parent {
     ready(parts, leftOut) {
       const message: ReadyMessage = { type: 'ready', parts, leftOut }
       // A parent that has just gone is no error here: `stopSignal` hears of it.
-      if (process.connected === true) process.send?.(message, undefined, undefined, () => undefined)
+      if (hasParent()) process.send?.(message, undefined, undefined, () => undefined)
     },
   }
 }
@@ -68,7 +68,7 @@ export function stopSignal(deadlineMs: number): AbortSignal {
     controller.abort(new Error(`stopped by ${why}`))
   }
   process.on('SIGTERM', () => stop('SIGTERM'))
-  if (process.connected === true) {
+  if (hasParent()) {
     // Ctrl-C reaches the whole process group; the parent decides and sends SIGTERM.
     process.on('SIGINT', () => undefined)
     process.once('disconnect', () => stop('the end of its parent'))
@@ -82,6 +82,11 @@ export function stopSignal(deadlineMs: number): AbortSignal {
 export function isReadyMessage(message: unknown): message is ReadyMessage {
   if (!isObject(message) || message.type !== 'ready') return false
   return Array.isArray(message.parts) && Array.isArray(message.leftOut)
+}
+
+// Without an IPC channel `connected` is not even there.
+function hasParent(): boolean {
+  return process.send !== undefined && process.connected
 }
 
 function isPeerMessage(message: unknown): message is PeerMessage {

@@ -14,7 +14,7 @@ export interface Holder {
 
 /** The process that listens on a port of this machine; undefined when it belongs to someone else or has gone. */
 export function portHolder(port: number, transport: Transport): Holder | undefined {
-  const inodes = new Set([...socketInodes(`/proc/net/${transport}`, port, transport)])
+  const inodes = new Set(socketInodes(`/proc/net/${transport}`, port, transport))
   for (const inode of socketInodes(`/proc/net/${transport}6`, port, transport)) inodes.add(inode)
   if (inodes.size === 0) return undefined
   for (const pid of list('/proc')) {
