@@ -1,0 +1,187 @@
+// What a plugin is: a value made by one of the four `define…` functions. Schemas are pure, `create` is inert,
+// `run` and `export` own every resource. The runtime (collector/) supplies the Context.
+import type * as z from 'zod'
+import type { Batch, Records } from './batch.ts'
+import type { MetricDeclarations } from './readings.ts'
+import type { AttributeValue, Attributes } from './values.ts'
+import type { Class, DropReason, Signal } from './signal.ts'
+
+/**
+ * Hands records over. Resolved means safe downstream: this IS the acknowledgement. It waits while buffers are full
+ * and rejects only while the program stops (RetryableError STOPPING).
+ */
+export type Emit = (records: Records) => Promise<void>
+
+export interface Source {
+  /** Until `signal` aborts; owns every socket, timer and file that it opens. */
+  run(emit: Emit, signal: AbortSignal): Promise<void>
+}
+
+/** A record in place: attributes are looked up on demand, nothing is copied. */
+export interface RecordView {
+  readonly signal: Signal
+  readonly class: Class
+  readonly device: string
+  /** Log records: 0–24. Others: 0. */
+  readonly severityNumber: number
+  /** Metric name, event name, or empty. */
+  readonly name: string
+  /** Text of the body; empty for data points. */
+  body(): string
+  /** Gauge and sum: the value. */
+  value(): number | bigint | undefined
+  attribute(key: string): AttributeValue | undefined
+  resource(key: string): AttributeValue | undefined
+}
+
+/** `keep`, or a reason to drop; a rewrite replaces attributes of a log record or data point. */
+export type Verdict = 'keep' | DropReason | { readonly set: Attributes }
+
+export interface Processor {
+  /** No I/O, no waiting. */
+  decide(record: RecordView): Verdict
+  /** What an interval held, for those that aggregate. */
+  flush?(nowUnixNano: bigint): Records | undefined
+}
+
+/** What a peer did with a batch: `rejected` records were refused for good and are counted as dropped. */
+export interface Receipt {
+  readonly rejected: number
+  readonly reason?: string
+}
+
+export interface Exporter {
+  /**
+   * One attempt; retry, back-off and order belong to the sender.
+   * @throws RetryableError to keep the batch, PermanentError to count it as dropped.
+   */
+  export(batch: Batch, signal: AbortSignal): Promise<Receipt>
+  /** Where there is a connection to hold: until `signal` aborts. The sender exports only after `ready`. */
+  run?(signal: AbortSignal): Promise<void>
+}
+
+/** A change that a driver would make; plain, printable data. */
+export interface Step {
+  kind: string
+  summary: string
+  disruptive: boolean
+}
+
+export interface Driver<Desired, Observed, S extends Step> {
+  observe(signal: AbortSignal): Promise<Observed>
+  /** Pure; [] means converged. */
+  plan(desired: Desired, observed: Observed): readonly S[]
+  /** Starts the step; repeatable. */
+  apply(step: S, signal: AbortSignal): Promise<void>
+}
+
+type Fields = Readonly<Record<string, unknown>>
+
+/** Our own log. The message is constant, facts are fields; repeats are folded. */
+export interface Log {
+  error(message: string, fields?: Fields): void
+  warn(message: string, fields?: Fields): void
+  info(message: string, fields?: Fields): void
+  debug(message: string, fields?: Fields): void
+}
+
+export interface Clock {
+  nowUnixNano(): bigint
+  /** Monotonic, for measuring. */
+  elapsedMs(): number
+  /** Runs `task` now and then at the interval until aborted; a late one is not made up for. Errors reach the caller. */
+  every(intervalMs: number, signal: AbortSignal, task: () => Promise<void> | void): Promise<void>
+  /** Resolves after the time; rejects when aborted. */
+  delay(ms: number, signal: AbortSignal): Promise<void>
+}
+
+/** A source's durable cursor: plain JSON, kept with the buffer. */
+export interface Checkpoint {
+  load(): Promise<unknown>
+  save(cursor: unknown): Promise<void>
+}
+
+export interface Context {
+  /** The component's key in the configuration. */
+  readonly id: string
+  readonly log: Log
+  readonly clock: Clock
+  readonly checkpoint: Checkpoint
+  /** The device that the collector runs on: what Records of this machine are about. */
+  readonly device: string
+  /** The id under which this collector speaks; often the same. */
+  readonly collector: string
+  /** An encoded Resource of this device: host.*, service.instance.id, labels, and what is given (service.name). */
+  resource(attributes?: Attributes): Uint8Array
+  /** Added to every default port. */
+  readonly portOffset: number
+  /** Says that the component is up, with where it listens or connects. May be called again when it changes. */
+  ready(address?: string): void
+  /** Counts records that a source itself had to drop (it cannot wait, or they are invalid). They count as produced. */
+  dropped(name: Class, reason: DropReason, count: number): void
+}
+
+/** What `dpulse up` finds on this machine for a source: a configuration to start it with, or why not. */
+export type Detected<C> = { config: C } | { leftOut: string }
+
+interface Base<C extends z.ZodType, Instance> {
+  /** snake_case; the `type` in the configuration. */
+  name: string
+  /** One sentence; the documentation is generated from it. */
+  summary: string
+  /** A z.strictObject in which every key is described. */
+  config: C
+  create(config: z.output<C>, context: Context): Instance
+}
+
+export interface SourceDefinition<C extends z.ZodType = z.ZodType> extends Base<C, Source> {
+  kind: 'source'
+  /** The metrics that it may emit, by name; empty for sources of logs and of others' records. */
+  emits: MetricDeclarations
+  /** Signals that it may emit. */
+  signals: readonly Signal[]
+  /** False for UDP and kernel rings: when the buffer is full it must drop instead. */
+  canWait: boolean
+  /** For starting without a configuration. */
+  detect?(): Promise<Detected<z.input<C>>>
+}
+export interface ProcessorDefinition<C extends z.ZodType = z.ZodType> extends Base<C, Processor> {
+  kind: 'processor'
+}
+export interface ExporterDefinition<C extends z.ZodType = z.ZodType> extends Base<C, Exporter> {
+  kind: 'exporter'
+}
+export interface DriverDefinition<
+  C extends z.ZodType = z.ZodType,
+  D = unknown,
+  O = unknown,
+  S extends Step = Step,
+> extends Base<C, Driver<D, O, S>> {
+  kind: 'driver'
+  desired: z.ZodType<D>
+}
+export type Definition = SourceDefinition | ProcessorDefinition | ExporterDefinition | DriverDefinition
+
+type Given<T extends { kind: string }> = Omit<T, 'kind'>
+
+/** A source; `signals` defaults to metrics where it declares some, else logs; `canWait` to true. */
+export function defineSource<C extends z.ZodType>(
+  source: Omit<Given<SourceDefinition<C>>, 'signals' | 'canWait' | 'emits'> &
+    Partial<Pick<SourceDefinition<C>, 'signals' | 'canWait' | 'emits'>>,
+): SourceDefinition<C> {
+  const emits = source.emits ?? {}
+  const signals: readonly Signal[] = Object.keys(emits).length > 0 ? ['metrics'] : ['logs']
+  return { signals, canWait: true, ...source, emits, kind: 'source' }
+}
+export const defineProcessor = <C extends z.ZodType>(
+  processor: Given<ProcessorDefinition<C>>,
+): ProcessorDefinition<C> => ({ ...processor, kind: 'processor' })
+export const defineExporter = <C extends z.ZodType>(
+  exporter: Given<ExporterDefinition<C>>,
+): ExporterDefinition<C> => ({
+  ...exporter,
+  kind: 'exporter',
+})
+export const defineDriver = <C extends z.ZodType, D, O, S extends Step>(
+  driver: Given<DriverDefinition<C, D, O, S>>,
+): DriverDefinition<C, D, O, S> => ({ ...driver, kind: 'driver' })

@@ -1,0 +1,12 @@
+// The whole contract, for plugins inside and outside the tree.
+export * from './any-value.ts'
+export * from './batch.ts'
+export * from './cursor.ts'
+export * from './define.ts'
+export * from './encoder.ts'
+export * from './errors.ts'
+export * from './readings.ts'
+export * from './settings.ts'
+export * from './signal.ts'
+export * from './values.ts'
+export * from './wire.ts'
