@@ -1,0 +1,219 @@
+// Parameters of the HTTP API, named as the command's options (DESIGN §9): text in, values out, once, at the border.
+// Every message says what the parameter takes, because it is shown to the person who typed it.
+import { z } from '@hono/zod-openapi'
+import { aggregates } from '../query.ts'
+import type { LogFilter, Match } from '../query.ts'
+
+const unitNano: Record<string, bigint> = {
+  ms: 1_000_000n,
+  s: 1_000_000_000n,
+  m: 60_000_000_000n,
+  h: 3_600_000_000_000n,
+  d: 86_400_000_000_000n,
+  w: 604_800_000_000_000n,
+}
+
+// The names of OpenTelemetry and of syslog; the numbers are the lowest of each.
+const severities: Record<string, number> = {
+  trace: 1,
+  debug: 5,
+  info: 9,
+  notice: 10,
+  warn: 13,
+  warning: 13,
+  error: 17,
+  err: 17,
+  critical: 18,
+  crit: 18,
+  alert: 19,
+  fatal: 21,
+  emerg: 21,
+}
+
+/** `15m`, `1h30m`: nanoseconds, or undefined when it is no duration. */
+export function parseDuration(text: string): bigint | undefined {
+  if (!/^(\d{1,9}(ms|[smhdw]))+$/.test(text)) return undefined
+  let total = 0n
+  for (const [, digits, unit] of text.matchAll(/(\d+)(ms|[smhdw])/g)) {
+    total += BigInt(digits ?? '0') * (unitNano[unit ?? ''] ?? 0n)
+  }
+  return total
+}
+
+/** `now`, a duration back from now, or RFC 3339 (also only its date): Unix nanoseconds, or undefined. */
+export function parseTime(text: string, nowUnixNano: bigint): bigint | undefined {
+  if (text === 'now') return nowUnixNano
+  const back = parseDuration(text)
+  if (back !== undefined) return back > nowUnixNano ? 0n : nowUnixNano - back
+  const parts =
+    /^(\d{4}-\d{2}-\d{2})(?:[Tt ](\d{2}:\d{2}:\d{2})(?:\.(\d{1,9}))?([Zz]|[+-]\d{2}:\d{2}))?$/.exec(text)
+  if (parts === null) return undefined
+  const [, date, time = '00:00:00', fraction = '', zone = 'Z'] = parts
+  const millis = Date.parse(`${date}T${time}${zone.toUpperCase()}`)
+  if (Number.isNaN(millis)) return undefined
+  return BigInt(millis) * 1_000_000n + BigInt(fraction.padEnd(9, '0'))
+}
+
+const single = z.string({ error: 'takes one value; give it once' })
+
+// One value or a repeated parameter: always a list from here on.
+const repeated = (most: number) =>
+  z
+    .union([z.string(), z.array(z.string())])
+    .transform((value) => (Array.isArray(value) ? value : [value]))
+    .refine((list) => list.length <= most, `may be given at most ${most} times`)
+
+const time = single.transform((text, context) => {
+  const parsed = parseTime(text, BigInt(Date.now()) * 1_000_000n)
+  if (parsed !== undefined && parsed < 2n ** 63n) return parsed
+  return refuse(
+    context,
+    'takes a duration back from now such as 15m, 1h or 7d, a time such as 2026-11-21T09:55:00Z, or now',
+  )
+})
+
+const duration = single.transform((text, context) => {
+  const parsed = parseDuration(text)
+  if (parsed !== undefined && parsed > 0n && parsed < 2n ** 62n) return parsed
+  return refuse(context, 'takes a duration such as 30s, 1m or 1h')
+})
+
+const severity = single.transform((text, context) => {
+  const number = severities[text.toLowerCase()] ?? (/^\d{1,2}$/.test(text) ? Number(text) : 0)
+  if (number >= 1 && number <= 24) return number
+  return refuse(
+    context,
+    'takes trace, debug, info, notice, warn, error, critical, alert, fatal, or a number from 1 to 24',
+  )
+})
+
+const count = (most: number) =>
+  single.transform((text, context) => {
+    const parsed = /^\d{1,12}$/.test(text) ? Number(text) : 0
+    if (parsed >= 1 && parsed <= most) return parsed
+    return refuse(context, `takes a whole number from 1 to ${most}`)
+  })
+
+const device = repeated(200).transform((list, context) => {
+  const names = list.flatMap((text) => text.toLowerCase().split(','))
+  if (names.every((name) => /^[a-z0-9-]{1,64}$/.test(name))) return names
+  return refuse(context, 'takes the name of a device: 1 to 64 of a-z, 0-9 and -')
+})
+
+const pairs = (what: string, separator: string | undefined) =>
+  repeated(16).transform((list, context) => {
+    const texts = separator === undefined ? list : list.flatMap((text) => text.split(separator))
+    const matches: Match[] = []
+    for (const text of texts) {
+      const at = text.indexOf('=')
+      if (at < 1 || text.length > 4096) return refuse(context, `takes ${what}`)
+      matches.push({ key: text.slice(0, at), value: text.slice(at + 1) })
+    }
+    return matches
+  })
+
+const names = repeated(16).transform((list, context) => {
+  const keys = list.flatMap((text) => text.split(','))
+  if (keys.every((key) => key.length > 0 && key.length <= 200)) return keys
+  return refuse(context, 'takes names of attributes, divided by commas')
+})
+
+function refuse(context: z.RefinementCtx, message: string): never {
+  context.addIssue({ code: 'custom', message })
+  return z.NEVER
+}
+
+const described = <T extends z.ZodType>(schema: T, description: string, example: string) =>
+  schema.optional().openapi({ type: 'string', param: { description, example } })
+
+const listed = <T extends z.ZodType>(schema: T, description: string, example: string) =>
+  schema
+    .optional()
+    .openapi({ type: 'array', items: { type: 'string' }, param: { description, example: [example] } })
+
+const choice = {
+  device: listed(device, 'Only these devices.', 'mt2150x00001'),
+  selector: listed(
+    pairs('label=value, divided by commas', ','),
+    'Only devices with these labels.',
+    'site=lab',
+  ),
+}
+
+const filter = {
+  ...choice,
+  text: described(
+    single.max(1000, 'takes at most 1000 characters'),
+    'Case-insensitive part of the body.',
+    'link down',
+  ),
+  severity: described(severity, 'Lowest severity, by name or OpenTelemetry number.', 'warn'),
+  where: listed(
+    pairs('key=value', undefined),
+    'Attribute of the record or its resource.',
+    'syslog.appname=sshd',
+  ),
+}
+
+const range = {
+  since: described(time, 'From here on: a duration back from now, RFC 3339, or now.', '15m'),
+  until: described(time, 'Up to here, exclusive.', 'now'),
+}
+
+/** Most records on one page of logs, and most points in one answer. */
+export const mostRecords = 10_000
+export const mostPoints = 1_000_000
+
+export const DeviceParameters = z.strictObject(choice)
+export const LiveParameters = z.strictObject(filter)
+export const LogParameters = z.strictObject({
+  ...filter,
+  ...range,
+  limit: described(
+    count(mostRecords),
+    `Records on this page, at most ${mostRecords}; 1000 by default.`,
+    '1000',
+  ),
+  before: described(single.max(4096), '`next` of the page before: leads back in time.', ''),
+})
+export const QueryParameters = z.strictObject({
+  ...choice,
+  ...range,
+  metric: single
+    .min(1, 'takes the name of a metric; /api/metrics lists them')
+    .max(512)
+    .openapi({ param: { description: 'Name of the metric.', example: 'system.cpu.utilization' } }),
+  where: filter.where,
+  step: described(duration, 'Width of one point; the stored points without it.', '1m'),
+  aggregate: described(
+    z.enum(aggregates, { error: `takes one of ${aggregates.join(', ')}` }),
+    'How the points of a step, and with `by` the series, become one.',
+    'mean',
+  ),
+  by: listed(names, 'Attributes that stay apart when series are joined.', 'cpu.mode'),
+  limit: described(count(mostPoints), 'Most points; a query that has more is refused.', '100000'),
+})
+export const LatestParameters = z.strictObject({
+  device: single
+    .regex(/^[a-z0-9-]{1,64}$/, 'takes the name of one device')
+    .openapi({ param: { description: 'The device.', example: 'mt2150x00001' } }),
+})
+export const DevicePath = z.object({
+  device: z
+    .string()
+    .regex(/^[a-z0-9-]{1,64}$/, 'takes the name of one device')
+    .openapi({ param: { description: 'The device.', example: 'mt2150x00001' } }),
+})
+
+/** What search and live tail share; `devices` is what device and selector came to. */
+export function toLogFilter(
+  parameters: z.output<typeof LiveParameters>,
+  devices: readonly string[] | undefined,
+): LogFilter {
+  return {
+    where: parameters.where ?? [],
+    ...(parameters.text !== undefined && parameters.text !== '' && { text: parameters.text }),
+    ...(parameters.severity !== undefined && { severity: parameters.severity }),
+    ...(devices !== undefined && { device: devices }),
+  }
+}
