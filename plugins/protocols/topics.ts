@@ -1,0 +1,88 @@
+// What travels over MQTT between collectors and aggregators besides telemetry: the names of the topics, and the
+// shapes of acknowledgements and births. Both ends parse with these schemas.
+import * as z from 'zod'
+import { classes, isClass, isSignal } from '../contract/signal.ts'
+import type { Class, Signal } from '../contract/signal.ts'
+
+/** Topics under one root, `dpulse` unless configured; the collector that speaks or is spoken to comes first. */
+export const topics = (root = 'dpulse') => ({
+  telemetry: (collector: string, name: Class, signal: Signal) =>
+    `${root}/${collector}/telemetry/${name}/${signal}`,
+  ack: (collector: string) => `${root}/${collector}/ack`,
+  status: (collector: string) => `${root}/${collector}/status`,
+  allTelemetry: `${root}/+/telemetry/+/+`,
+  allStatus: `${root}/+/status`,
+})
+
+/** The parts of a telemetry topic; undefined where it is none under this root. */
+export function parseTelemetryTopic(
+  root: string,
+  topic: string,
+): { collector: string; class: Class; signal: Signal } | undefined {
+  if (!topic.startsWith(`${root}/`)) return undefined
+  const [collector, kind, name, signal, more] = topic.slice(root.length + 1).split('/')
+  if (kind !== 'telemetry' || more !== undefined || !collector || !name || !signal) return undefined
+  return isClass(name) && isSignal(signal) ? { collector, class: name, signal } : undefined
+}
+
+const range = z.tuple([z.number().int().min(1), z.number().int().min(1)])
+
+/**
+ * `<root>/<collector>/ack`: batches that an aggregator's journal has on disk. All up to `through` (0: it cannot
+ * tell), and those within the ranges of `beyond`, ends included. Only this lets a collector forget a batch.
+ */
+export const ackSchema = z.object({
+  streams: z.array(
+    z.object({
+      session: z.string(),
+      device: z.string(),
+      class: z.enum(classes),
+      through: z.number().int().min(0),
+      beyond: z.array(range),
+    }),
+  ),
+})
+export type Ack = z.infer<typeof ackSchema>
+
+const streamEnd = z.object({
+  session: z.string(),
+  device: z.string(),
+  class: z.enum(classes),
+  /** Number of the stream's last batch. */
+  seq: z.number().int().min(0),
+  produced: z.number().int().min(0),
+  dropped: z.record(z.string(), z.number().int().min(0)),
+})
+export type StreamEnd = z.infer<typeof streamEnd>
+
+/**
+ * `<root>/<collector>/status`, retained: the birth, again whenever `held` changes much, and as the will with state
+ * `offline`. `instance` is one run of the collector, so that the will of an old run does not bury the birth of a new
+ * one, and two live collectors under one id are seen.
+ */
+export const statusSchema = z.object({
+  state: z.enum(['online', 'offline']),
+  collector: z.string(),
+  instance: z.string(),
+  version: z.string().default(''),
+  /** RFC 3339. */
+  since: z.string().default(''),
+  hostname: z.string().default(''),
+  arch: z.string().default(''),
+  labels: z.record(z.string(), z.string()).default({}),
+  /** Where the collector's id comes from: `dmi product_serial`, `machine-id`, … */
+  identity: z.string().default(''),
+  /** Devices about which it reports. */
+  devices: z.array(z.string()).default([]),
+  /** The session in force of the exporter that speaks here. */
+  session: z.string().default(''),
+  /** Where each stream of earlier sessions ended, as far as the buffer kept it. */
+  ended: z.array(streamEnd).default([]),
+  /** Records of earlier sessions that the buffer still holds: they will come. What is in neither is unknown. */
+  held: z
+    .array(
+      z.object({ session: z.string(), device: z.string(), class: z.enum(classes), count: z.number().int() }),
+    )
+    .default([]),
+})
+export type Status = z.infer<typeof statusSchema>
