@@ -42,8 +42,6 @@ export interface Store extends AsyncDisposable {
   write(batches: readonly StoreBatch[], state: WriterState): Promise<readonly StoreReceipt[]>
   /** Counts rows; costs a scan of narrow columns. Of all devices, or one. */
   count(device?: string): Promise<StreamCount[]>
-  /** Forgets all rows of a device and its streams. */
-  removeDevice(device: string): Promise<{ records: number }>
   readonly queries: Queries
   /** On disk, and the newest failure of sealing or retention, if any. */
   status(): Promise<{
