@@ -126,6 +126,9 @@ function refuse(context: z.RefinementCtx, message: string): never {
 const described = <T extends z.ZodType>(schema: T, description: string, example: string) =>
   schema.optional().openapi({ type: 'string', param: { description, example } })
 
+const counted = <T extends z.ZodType>(schema: T, maximum: number, description: string) =>
+  schema.optional().openapi({ type: 'integer', minimum: 1, maximum, param: { description } })
+
 const listed = <T extends z.ZodType>(schema: T, description: string, example: string) =>
   schema
     .optional()
@@ -174,7 +177,7 @@ export const LogParameters = z.strictObject({
     `Records on this page, at most ${mostRecords}; 1000 by default.`,
     '1000',
   ),
-  before: described(single.max(4096), '`next` of the page before: leads back in time.', ''),
+  before: described(single.max(4096), '`next` of the page before: leads back in time.', 'AAAAAQ'),
 })
 export const QueryParameters = z.strictObject({
   ...choice,
@@ -185,13 +188,16 @@ export const QueryParameters = z.strictObject({
     .openapi({ param: { description: 'Name of the metric.', example: 'system.cpu.utilization' } }),
   where: filter.where,
   step: described(duration, 'Width of one point; the stored points without it.', '1m'),
-  aggregate: described(
-    z.enum(aggregates, { error: `takes one of ${aggregates.join(', ')}` }),
-    'How the points of a step, and with `by` the series, become one.',
-    'mean',
-  ),
+  aggregate: z
+    .enum(aggregates, { error: `takes one of ${aggregates.join(', ')}` })
+    .optional()
+    .openapi({ param: { description: 'How the points of a step, and with `by` the series, become one.' } }),
   by: listed(names, 'Attributes that stay apart when series are joined.', 'cpu.mode'),
-  limit: described(count(mostPoints), 'Most points; a query that has more is refused.', '100000'),
+  limit: counted(
+    count(mostPoints),
+    mostPoints,
+    'A query that has more points is refused; 100000 by default.',
+  ),
 })
 export const LatestParameters = z.strictObject({
   device: single

@@ -291,8 +291,8 @@ function refuseParameters(result: Checked, context: Context): Response | undefin
     return badParameter(context, parameter, 'there is no such parameter here; /openapi.json lists them')
   }
   const parameter = String(issue?.path[0] ?? '')
-  const message = issue?.code === 'invalid_type' && issue.input === undefined ? 'is needed' : issue?.message
-  return badParameter(context, parameter, message ?? 'is wrong')
+  const given = parameter in context.req.queries() || context.req.param(parameter) !== undefined
+  return badParameter(context, parameter, given ? (issue?.message ?? 'is wrong') : 'is needed')
 }
 
 function badParameter(context: Context, parameter: string, message: string): Response {

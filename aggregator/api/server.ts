@@ -96,9 +96,11 @@ async function closing(servers: readonly Server[], signal: AbortSignal): Promise
     servers.map(async (server) => {
       const closed = once(server, 'close')
       server.close()
-      server.closeIdleConnections()
+      // A connection whose live tail has just ended becomes idle only now.
+      const sweep = setInterval(() => server.closeIdleConnections(), 50)
       const patience = setTimeout(() => server.closeAllConnections(), 2000)
       await closed
+      clearInterval(sweep)
       clearTimeout(patience)
     }),
   )
