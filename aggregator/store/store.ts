@@ -31,6 +31,8 @@ export interface StreamCount {
   readonly stream: string
   /** Rows that are there now, and those that retention removed. */
   readonly stored: number
+  /** Records that `write` refused, kept in its transaction (as in the receipts). */
+  readonly rejected: number
   /** Batches that were written whole and of which rows are missing now: sequence number, written, found. */
   readonly damaged: readonly { seq: number; written: number; found: number }[]
 }
