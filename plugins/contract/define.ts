@@ -5,6 +5,7 @@ import type { Batch, Records } from './batch.ts'
 import type { MetricDeclarations } from './readings.ts'
 import type { AttributeValue, Attributes } from './values.ts'
 import type { Class, DropReason, Signal } from './signal.ts'
+import type { CollectorStatus } from './status.ts'
 
 /**
  * Hands records over. Resolved means safe downstream: this IS the acknowledgement. It waits while buffers are full
@@ -119,6 +120,10 @@ export interface Context {
   ready(address?: string): void
   /** Counts records that a source itself had to drop (it cannot wait, or they are invalid). They count as produced. */
   dropped(name: Class, reason: DropReason, count: number): void
+  /** For exporters that announce the collector: how it stands now. Made anew for each call. */
+  status(): CollectorStatus
+  /** Hears of changes worth announcing: devices, and what is held of earlier sessions. Returns how to stop hearing. */
+  onStatusChange(listener: () => void): () => void
 }
 
 /** What `dpulse up` finds on this machine for a source: a configuration to start it with, or why not. */
