@@ -19,6 +19,7 @@ const environment: NodeJS.ProcessEnv = {
   PATH: `${join(root, 'node_modules/.bin')}:${process.env.PATH ?? ''}`,
   // A set of servers of our own, beside whatever else runs on this machine.
   RUN_NAME: `test-${process.pid}`,
+  PORT_BASE: '21000',
 }
 
 function step(title: string, command: string, args: string[]): boolean {
@@ -62,7 +63,10 @@ function runTests(): Report | undefined {
   const file = join(directory, 'report.json')
   step('tests', 'vitest', [
     'run',
-    ...['--dir', 'test', '--reporter', 'default', '--reporter', 'json', `--outputFile.json=${file}`],
+    '--dir=test',
+    '--reporter=default',
+    '--reporter=json',
+    `--outputFile.json=${file}`,
     ...process.argv.slice(2),
   ])
   try {

@@ -1,0 +1,92 @@
+// The aggregator's own metrics: one list of readings, told twice: as Prometheus text at /metrics, and through the
+// OpenTelemetry SDK over OTLP/gRPC, by default to the aggregator itself.
+import type { Log } from '../plugins/contract/define.ts'
+import { messageOf } from '../plugins/contract/errors.ts'
+
+export interface Measure {
+  /** `dpulse.aggregator.…`, as semantic conventions would write it. */
+  readonly name: string
+  readonly kind: 'counter' | 'gauge'
+  /** UCUM. */
+  readonly unit: string
+  readonly description: string
+  /** The value now, or one for each set of attributes. */
+  read(): number | readonly (readonly [Readonly<Record<string, string>>, number])[]
+}
+
+const valuesOf = (measure: Measure): readonly (readonly [Readonly<Record<string, string>>, number])[] => {
+  const value = measure.read()
+  return typeof value === 'number' ? [[{}, value]] : value
+}
+
+const unitNames: Readonly<Record<string, string>> = { By: 'bytes', s: 'seconds', ms: 'milliseconds' }
+
+/** Prometheus text exposition format 0.0.4. */
+export function prometheusText(measures: readonly Measure[]): string {
+  const lines: string[] = []
+  for (const measure of measures) {
+    const unit = unitNames[measure.unit]
+    const base = measure.name.replaceAll(/[^a-zA-Z0-9_]/g, '_') + (unit ? `_${unit}` : '')
+    const name = measure.kind === 'counter' ? `${base}_total` : base
+    lines.push(`# HELP ${name} ${measure.description}`, `# TYPE ${name} ${measure.kind}`)
+    for (const [attributes, value] of valuesOf(measure)) {
+      const labels = Object.entries(attributes).map(
+        ([key, text]) => `${key.replaceAll(/[^a-zA-Z0-9_]/g, '_')}=${JSON.stringify(text)}`,
+      )
+      lines.push(`${name}${labels.length > 0 ? `{${labels.join(',')}}` : ''} ${value}`)
+    }
+  }
+  return `${lines.join('\n')}\n`
+}
+
+export interface ExportOptions {
+  measures: readonly Measure[]
+  /** OTLP/gRPC, for example `http://127.0.0.1:4327`. */
+  endpoint: string
+  intervalMs: number
+  /** Resource attributes: host.id, service.name, service.instance.id. */
+  resource: Readonly<Record<string, string>>
+  log: Log
+}
+
+/** Starts the SDK; the result flushes and stops it. The SDK is loaded only here. */
+export async function exportMetrics(options: ExportOptions): Promise<() => Promise<void>> {
+  const { NodeSDK } = await import('@opentelemetry/sdk-node')
+  const { PeriodicExportingMetricReader } = await import('@opentelemetry/sdk-metrics')
+  const { resourceFromAttributes } = await import('@opentelemetry/resources')
+  const { OTLPMetricExporter } = await import('@opentelemetry/exporter-metrics-otlp-grpc')
+  const { metrics } = await import('@opentelemetry/api')
+  const reader = new PeriodicExportingMetricReader({
+    exporter: new OTLPMetricExporter({ url: options.endpoint }),
+    exportIntervalMillis: options.intervalMs,
+    exportTimeoutMillis: Math.min(options.intervalMs, 10_000),
+  })
+  const sdk = new NodeSDK({
+    autoDetectResources: false,
+    instrumentations: [],
+    resource: resourceFromAttributes(options.resource),
+    metricReaders: [reader],
+    spanProcessors: [],
+    logRecordProcessors: [],
+  })
+  sdk.start()
+  const meter = metrics.getMeter('dpulse.aggregator')
+  for (const measure of options.measures) {
+    const shape = { description: measure.description, unit: measure.unit }
+    const instrument =
+      measure.kind === 'counter'
+        ? meter.createObservableCounter(measure.name, shape)
+        : meter.createObservableGauge(measure.name, shape)
+    instrument.addCallback((result) => {
+      for (const [attributes, value] of valuesOf(measure)) result.observe(value, attributes)
+    })
+  }
+  return async () => {
+    try {
+      await sdk.shutdown()
+    } catch (error) {
+      // Its last export may go to a listener that has closed already.
+      options.log.debug('own metrics not flushed', { error: messageOf(error) })
+    }
+  }
+}

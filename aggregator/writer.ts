@@ -1,0 +1,237 @@
+// From journal to store: reads batches from the position that the store last committed, drops those that it has
+// already (a set of sequence numbers for each stream), and gives batches, new position and the sets that changed to
+// the store in one call. So a crash at any instant repeats work, and never a record.
+import { decompress } from '../plugins/protocols/compression.ts'
+import { findHeader, streamKey } from '../plugins/contract/batch.ts'
+import type { Header } from '../plugins/contract/batch.ts'
+import type { Clock, Log } from '../plugins/contract/define.ts'
+import { RetryableError, messageOf } from '../plugins/contract/errors.ts'
+import type { Signal } from '../plugins/contract/signal.ts'
+import { IntervalSet } from './intervals.ts'
+import { signalTopics } from './journal/journal.ts'
+import type { Journal, JournalDamage, JournalEntry, Position } from './journal/journal.ts'
+import type { Store, StoreBatch } from './store/store.ts'
+
+/** What the writer has taken of a stream, as the store's last commit has it. */
+export interface WrittenStream {
+  readonly seen: IntervalSet
+  /** Records of the batches in `seen`, traces left out. */
+  records: number
+  /** Spans: passed on, not stored. */
+  forwarded: number
+}
+
+export interface WriterOptions {
+  journal: Journal
+  store: Store
+  log: Log
+  clock: Clock
+  /** Most records that one commit of the store takes. */
+  groupRecords?: number
+  /** Most bytes of a group, as they lie in the journal. */
+  groupBytes?: number
+  /** No batch is larger than this when it is decompressed. */
+  maxBatchBytes?: number
+}
+
+export interface WriterCounters {
+  batches: number
+  records: number
+  duplicates: number
+  unreadable: number
+  commits: number
+  commitMs: number
+  retries: number
+}
+
+export interface Writer {
+  run(signal: AbortSignal): Promise<void>
+  /** The streams as committed. */
+  readonly streams: ReadonlyMap<string, WrittenStream>
+  readonly position: Position
+  /** Entries that the journal had promised and could not give. */
+  readonly damage: readonly JournalDamage[]
+  readonly counters: Readonly<WriterCounters>
+  /** Runs `look` between two commits, so that the store and `streams` tell of the same instant. */
+  between<T>(look: () => Promise<T>): Promise<T>
+}
+
+const signalOf: Readonly<Record<string, Signal>> = Object.fromEntries(
+  Object.entries(signalTopics).map(([signal, topic]) => [topic, signal as Signal]),
+)
+
+interface Group {
+  batches: StoreBatch[]
+  headers: { header: Header; key: string; signal: Signal }[]
+  next: Position
+}
+
+const damageLimit = 1000
+
+/** Loads the committed state. @throws what the store throws when it cannot be opened. */
+export async function openWriter(options: WriterOptions): Promise<Writer> {
+  const { journal, store, log, clock } = options
+  const { groupRecords = 100_000, groupBytes = 16 * 1024 * 1024, maxBatchBytes = 8 * 1024 * 1024 } = options
+  const loaded = await store.load()
+  const streams = new Map<string, WrittenStream>()
+  for (const [key, row] of loaded.streams) streams.set(key, decodeStream(row))
+  let position = loaded.position
+  const damage: JournalDamage[] = []
+  const counters: WriterCounters = {
+    batches: 0,
+    records: 0,
+    duplicates: 0,
+    unreadable: 0,
+    commits: 0,
+    commitMs: 0,
+    retries: 0,
+  }
+  let turn: Promise<unknown> = Promise.resolve()
+
+  /** Runs one after the other whatever touches the store's newest commit. */
+  function exclusive<T>(task: () => Promise<T>): Promise<T> {
+    const mine = turn.then(task, task)
+    turn = mine.catch(() => undefined)
+    return mine
+  }
+
+  function headerOf(entry: JournalEntry): { header: Header; bytes: Uint8Array } | undefined {
+    try {
+      const bytes = decompress(entry.value, maxBatchBytes)
+      const header = findHeader(bytes)
+      if (header) return { header, bytes }
+    } catch (error) {
+      log.error('journal entry unreadable', { ...where(entry), error: messageOf(error) })
+    }
+    counters.unreadable++
+    return undefined
+  }
+
+  function gather(entries: readonly JournalEntry[], next: Position): Group {
+    const group: Group = { batches: [], headers: [], next }
+    // Duplicates within the group: its own numbers are not yet in the committed sets.
+    const fresh = new Map<string, Set<number>>()
+    for (const entry of entries) {
+      const read = headerOf(entry)
+      if (!read) continue
+      const { header, bytes } = read
+      const key = streamKey(header)
+      let own = fresh.get(key)
+      if (!own) fresh.set(key, (own = new Set()))
+      if (own.has(header.seq) || streams.get(key)?.seen.has(header.seq) === true) {
+        counters.duplicates++
+        continue
+      }
+      own.add(header.seq)
+      const signal = signalOf[entry.topic] ?? 'logs'
+      group.headers.push({ header, key, signal })
+      if (signal === 'traces' || header.count === 0) continue
+      group.batches.push({ header, signal, value: bytes, arrivedUnixNano: entry.arrivedUnixNano })
+    }
+    return group
+  }
+
+  /** The sets as they will be once the group is committed: copies, so that a failed commit leaves no trace. */
+  function advance(group: Group): Map<string, WrittenStream> {
+    const changed = new Map<string, WrittenStream>()
+    for (const { header, key, signal } of group.headers) {
+      let stream = changed.get(key)
+      if (!stream) {
+        const old = streams.get(key)
+        stream = old
+          ? { ...old, seen: old.seen.clone() }
+          : { seen: new IntervalSet(), records: 0, forwarded: 0 }
+        changed.set(key, stream)
+      }
+      stream.seen.add(header.seq)
+      if (signal === 'traces') stream.forwarded += header.count
+      else stream.records += header.count
+    }
+    return changed
+  }
+
+  async function commit(group: Group, signal: AbortSignal): Promise<void> {
+    const changed = advance(group)
+    const rows = new Map([...changed].map(([key, stream]) => [key, encodeStream(stream)]))
+    const state = { position: group.next, streams: rows }
+    for (let attempt = 0; ; attempt++) {
+      const began = clock.elapsedMs()
+      try {
+        await exclusive(async () => {
+          await store.write(group.batches, state)
+          for (const [key, stream] of changed) streams.set(key, stream)
+          position = group.next
+        })
+        counters.commits++
+        counters.commitMs += clock.elapsedMs() - began
+        break
+      } catch (error) {
+        if (signal.aborted) throw error
+        // The journal keeps everything: whatever ails the store, waiting is right and dropping never is.
+        if (attempt === 0 || attempt % 20 === 0 || !(error instanceof RetryableError)) {
+          log.error('store does not take a write', { error: messageOf(error), attempt })
+        }
+        counters.retries++
+        await clock.delay(Math.min(10_000, 100 * 2 ** Math.min(attempt, 7)), signal)
+      }
+    }
+    counters.batches += group.headers.length
+    for (const { header } of group.headers) counters.records += header.count
+  }
+
+  async function run(signal: AbortSignal): Promise<void> {
+    // While the store commits one group, the next one is read and opened.
+    let committing: Promise<void> = Promise.resolve()
+    let reading = position
+    try {
+      while (!signal.aborted) {
+        const read = await journal.read(
+          reading,
+          { entries: Math.ceil(groupRecords / 100), bytes: groupBytes },
+          signal,
+        )
+        for (const lost of read.damage) {
+          if (damage.length < damageLimit) damage.push(lost)
+          log.error('journal lost entries', { ...lost })
+        }
+        if (read.entries.length === 0 && read.damage.length === 0) continue
+        await committing
+        reading = read.next
+        const group = gather(read.entries, read.next)
+        committing = commit(group, signal).then(() => journal.stored(group.next))
+        // A failure is met at the next turn or at the end; until then nobody may call it unhandled.
+        committing.catch(() => undefined)
+      }
+      await committing
+    } catch (error) {
+      if (!signal.aborted) throw error
+    }
+  }
+
+  return {
+    run,
+    streams,
+    get position() {
+      return position
+    },
+    damage,
+    counters,
+    between: exclusive,
+  }
+}
+
+const where = ({ topic, partition, offset, key }: JournalEntry) => ({ topic, partition, offset, device: key })
+
+// A row is JSON: read once at the start, written once a commit for each stream that moved.
+function encodeStream({ seen, records, forwarded }: WrittenStream): Uint8Array {
+  return Buffer.from(JSON.stringify({ seen: seen.ranges(), records, forwarded }))
+}
+
+function decodeStream(row: Uint8Array): WrittenStream {
+  const { seen, records, forwarded } = JSON.parse(Buffer.from(row).toString()) as {
+    seen: [number, number][]
+    records: number
+    forwarded: number
+  }
+  return { seen: IntervalSet.from(seen), records, forwarded }
+}
