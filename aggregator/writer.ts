@@ -1,12 +1,13 @@
 // From journal to store: reads batches from the position that the store last committed, drops those that it has
 // already (a set of sequence numbers for each stream), and gives batches, new position and the sets that changed to
 // the store in one call. So a crash at any instant repeats work, and never a record.
-import { decompress } from '../plugins/protocols/compression.ts'
+import { decompressSync } from '../plugins/protocols/compression.ts'
 import { findHeader, streamKey } from '../plugins/contract/batch.ts'
 import type { Header } from '../plugins/contract/batch.ts'
 import type { Clock, Log } from '../plugins/contract/define.ts'
 import { RetryableError, messageOf } from '../plugins/contract/errors.ts'
 import type { Signal } from '../plugins/contract/signal.ts'
+import { Reader, Writer as Encoder } from '../plugins/contract/wire.ts'
 import { IntervalSet } from './intervals.ts'
 import { signalTopics } from './journal/journal.ts'
 import type { Journal, JournalDamage, JournalEntry, Position } from './journal/journal.ts'
@@ -97,7 +98,7 @@ export async function openWriter(options: WriterOptions): Promise<Writer> {
 
   function headerOf(entry: JournalEntry): { header: Header; bytes: Uint8Array } | undefined {
     try {
-      const bytes = decompress(entry.value, maxBatchBytes)
+      const bytes = decompressSync(entry.value, maxBatchBytes)
       const header = findHeader(bytes)
       if (header) return { header, bytes }
     } catch (error) {
@@ -139,7 +140,7 @@ export async function openWriter(options: WriterOptions): Promise<Writer> {
       if (!stream) {
         const old = streams.get(key)
         stream = old
-          ? { ...old, seen: old.seen.clone() }
+          ? { ...old, seen: copyOf(old.seen) }
           : { seen: new IntervalSet(), records: 0, forwarded: 0 }
         changed.set(key, stream)
       }
@@ -222,16 +223,24 @@ export async function openWriter(options: WriterOptions): Promise<Writer> {
 
 const where = ({ topic, partition, offset, key }: JournalEntry) => ({ topic, partition, offset, device: key })
 
-// A row is JSON: read once at the start, written once a commit for each stream that moved.
+const copyOf = (set: IntervalSet): IntervalSet => {
+  const copy = new IntervalSet()
+  copy.merge(set)
+  return copy
+}
+
+// A row: records, forwarded, then the set.
 function encodeStream({ seen, records, forwarded }: WrittenStream): Uint8Array {
-  return Buffer.from(JSON.stringify({ seen: seen.ranges(), records, forwarded }))
+  const out = new Encoder(64)
+  out.varint(records)
+  out.varint(forwarded)
+  seen.encode(out)
+  return out.take()
 }
 
 function decodeStream(row: Uint8Array): WrittenStream {
-  const { seen, records, forwarded } = JSON.parse(Buffer.from(row).toString()) as {
-    seen: [number, number][]
-    records: number
-    forwarded: number
-  }
-  return { seen: IntervalSet.from(seen), records, forwarded }
+  const reader = new Reader(row)
+  const records = reader.varint()
+  const forwarded = reader.varint()
+  return { records, forwarded, seen: IntervalSet.decode(reader) }
 }
