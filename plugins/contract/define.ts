@@ -11,7 +11,15 @@ import type { CollectorStatus } from './status.ts'
  * Hands records over. Resolved means safe downstream: this IS the acknowledgement. It waits while buffers are full
  * and rejects only while the program stops (RetryableError STOPPING).
  */
-export type Emit = (records: Records) => Promise<void>
+export type Emit = (records: Records, options?: EmitOptions) => Promise<void>
+
+export interface EmitOptions {
+  /**
+   * False where these records cannot wait, as those of one UDP listener among others: a full buffer then drops the
+   * oldest of the least precious class, counted. The default is the definition's `canWait`.
+   */
+  readonly wait?: boolean
+}
 
 export interface Source {
   /** Until `signal` aborts; owns every socket, timer and file that it opens. */
