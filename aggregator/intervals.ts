@@ -135,6 +135,30 @@ export class IntervalSet {
     this.#closeOldest()
   }
 
+  clone(): IntervalSet {
+    const copy = new IntervalSet(this.#limit)
+    copy.#bounds.push(...this.#bounds)
+    copy.#size = this.#size
+    copy.#closed = this.#closed
+    return copy
+  }
+
+  /** The numbers of these ranges, in any order. */
+  static from(ranges: readonly Range[], limit = maxRanges): IntervalSet {
+    const given = new IntervalSet(Infinity)
+    let ascending = true
+    for (const [from, to] of ranges) {
+      ascending &&= from > given.last + 1 || given.last === 0
+      if (!ascending) break
+      given.#bounds.push(from, to)
+      given.#size += to - from + 1
+    }
+    const set = new IntervalSet(limit)
+    if (ascending) set.merge(given)
+    else for (const range of ranges) set.merge(IntervalSet.from([range]))
+    return set
+  }
+
   /** Ranges as distances, so that a healthy stream takes a few bytes. */
   encode(out: Writer): void {
     out.varint(this.#closed)

@@ -73,6 +73,22 @@ describe('IntervalSet', () => {
     )
   })
 
+  test('a set made from ranges, and its clone, hold what the set held', () => {
+    fc.assert(
+      fc.property(seqs, fc.boolean(), (numbers, reverse) => {
+        const set = setOf(numbers)
+        const ranges = set.ranges()
+        const back = IntervalSet.from(reverse ? ranges.reverse() : ranges)
+        expect(back.ranges()).toEqual(set.ranges())
+        expect(back.size).toBe(set.size)
+        const copy = set.clone()
+        copy.add(1000)
+        expect(set.has(1000)).toBe(false)
+        expect(copy.size).toBe(set.size + 1)
+      }),
+    )
+  })
+
   test('what was encoded is decoded, and truncation is refused', () => {
     fc.assert(
       fc.property(seqs, (numbers) => {
