@@ -1,6 +1,6 @@
 // Compression: what went in comes out, whatever it is; damage and bombs are refused by name.
 import { describe, expect, test } from 'vitest'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { gzipSync, zstdCompressSync } from 'node:zlib'
 import {
   compress,

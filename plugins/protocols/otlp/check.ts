@@ -1,0 +1,53 @@
+// Looks through an encoded message to its last leaf, so that what a peer sent is refused at the door, with the
+// byte offset, and no reader behind it meets a truncated attribute.
+import { PermanentError } from '../../contract/errors.ts'
+import type { ErrorCode } from '../../contract/errors.ts'
+import type { Signal } from '../../contract/signal.ts'
+import { Reader, WireError, bytesType } from '../../contract/wire.ts'
+import { requests } from './schema.ts'
+import type { Message } from './schema.ts'
+
+/** Messages within messages. An attribute value within 32 others, each in a list of pairs, is about 100 deep. */
+export const depthLimit = 128
+
+/**
+ * Walks the message that the reader's bounds hold; afterwards `position` is at their end.
+ * @throws WireError with the byte offset where it is malformed.
+ */
+export function checkMessage(reader: Reader, message: Message, depth = 0): void {
+  if (depth > depthLimit) throw new WireError(`messages nested more than ${depthLimit} deep`, reader.position)
+  const { end } = reader
+  while (reader.position < end) {
+    const key = reader.key()
+    const inner = (key & 7) === bytesType ? message.byNumber[key >>> 3]?.message : undefined
+    if (!inner) {
+      reader.skip(key)
+      continue
+    }
+    reader.end = reader.length() + reader.position
+    checkMessage(reader, inner, depth + 1)
+    reader.end = end
+  }
+}
+
+/** @throws PermanentError INPUT_INVALID that names the byte offset. */
+export function checkRequest(signal: Signal, bytes: Uint8Array): void {
+  refuseMalformed(signal, bytes.length, () => checkMessage(new Reader(bytes), requests[signal]))
+}
+
+/** Runs `read`; a WireError becomes a PermanentError INPUT_INVALID whose message holds the offset. */
+export function refuseMalformed<T>(
+  signal: Signal,
+  size: number,
+  read: () => T,
+  code: ErrorCode = 'INPUT_INVALID',
+): T {
+  try {
+    return read()
+  } catch (cause) {
+    if (!(cause instanceof WireError)) throw cause
+    throw new PermanentError(code, `malformed ${signal} request of ${size} bytes: ${cause.message}`, {
+      cause,
+    })
+  }
+}
