@@ -46,7 +46,7 @@ export interface LedgerOptions {
   clock: Clock
   log: Log
   /** Whether the session of a stream is over, so that nothing more can come of it but what is held. */
-  ended(key: string): boolean
+  readonly ended: (key: string) => boolean
 }
 
 export interface RunningLedger extends Ledger {

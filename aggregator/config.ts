@@ -1,0 +1,91 @@
+// The configuration of an aggregator: one YAML file, every key optional and described. Options of the command line
+// choose broker, journal and store without a file.
+import * as z from 'zod'
+import { classes } from '../plugins/contract/signal.ts'
+import type { Class } from '../plugins/contract/signal.ts'
+import { address, duration, secret, size } from '../plugins/contract/settings.ts'
+
+const listen = z.array(address)
+
+/** Raw retention by class: what billing and post-mortems read longer than what only dashboards show. */
+const retentionDefaults: Readonly<Record<Class, string>> = {
+  event: '90d',
+  usage: '400d',
+  error: '30d',
+  log_error: '30d',
+  capability: '90d',
+  environment: '7d',
+  resource: '7d',
+  log: '7d',
+}
+
+const retention = z.strictObject(
+  Object.fromEntries(
+    classes.map((name) => [
+      name,
+      duration.prefault(retentionDefaults[name]).describe(`How long records of class ${name} are kept.`),
+    ]),
+  ) as Record<Class, z.ZodPrefault<typeof duration>>,
+)
+
+export const aggregatorConfig = z.strictObject({
+  aggregator: z
+    .strictObject({
+      id: z
+        .string()
+        .regex(/^[a-z0-9-]{1,64}$/, 'expected 1 to 64 characters of a-z, 0-9 and -')
+        .optional()
+        .describe('Device to which records without host.id belong; otherwise found out from this machine.'),
+    })
+    .prefault({})
+    .describe('Who this aggregator is.'),
+  mqtt: z
+    .strictObject({
+      listen: listen.optional().describe('Addresses of the embedded broker; otherwise loopback, port 1883.'),
+      url: z
+        .string()
+        .regex(/^mqtts?:\/\//, 'expected mqtt://host:port or mqtts://host:port')
+        .optional()
+        .describe('An external broker instead of the embedded one.'),
+      username: z.string().optional().describe('For the external broker.'),
+      password: secret.optional().describe('For the external broker.'),
+      root: z.string().default('dpulse').describe('First level of every topic.'),
+      max_connections: z.int().min(1).default(20_000).describe('Clients of the embedded broker at once.'),
+    })
+    .prefault({})
+    .describe('Where collectors speak MQTT.'),
+  otlp: z
+    .strictObject({
+      grpc: listen.optional().describe('Addresses for OTLP/gRPC; otherwise loopback, port 4327.'),
+      http: listen.optional().describe('Addresses for OTLP/HTTP; otherwise loopback, port 4328.'),
+      max_request: size.prefault('16MiB').describe('Largest request, decompressed.'),
+    })
+    .prefault({})
+    .describe('Where OTLP comes in.'),
+  api: z
+    .strictObject({
+      listen: listen.optional().describe('Addresses of console and HTTP API; otherwise loopback, port 8600.'),
+      allowed_hosts: z.array(z.string()).default([]).describe('Names by which the API may be asked.'),
+    })
+    .prefault({})
+    .describe('Console and HTTP API.'),
+  store: z
+    .strictObject({ retention: retention.prefault({}).describe('How long raw records are kept, by class.') })
+    .prefault({})
+    .describe('Queryable history.'),
+  metrics: z
+    .strictObject({
+      interval: duration.prefault('15s').describe('Between exports of the own metrics.'),
+      endpoint: z
+        .url()
+        .optional()
+        .describe('OTLP/gRPC address that takes them; otherwise this aggregator itself.'),
+    })
+    .prefault({})
+    .describe('The aggregator about itself.'),
+  max_disk: size
+    .optional()
+    .describe('Most bytes of journal and store together; `--max-disk` comes before it.'),
+})
+
+export type AggregatorConfig = z.output<typeof aggregatorConfig>
