@@ -58,7 +58,7 @@ export function connectToParent(onPeer: (peer: PeerMessage) => void): Parent {
 
 /**
  * Aborts when this program is to stop: SIGTERM, SIGINT, or its parent has gone. A program that has not stopped
- * `deadlineMs` later is ended with exit code 1, and so is one that gets a second SIGINT.
+ * `deadlineMs` later is ended with exit code 1, and so is one that gets a second SIGINT later.
  */
 export function stopSignal(deadlineMs: number): AbortSignal {
   const controller = new AbortController()
@@ -73,7 +73,13 @@ export function stopSignal(deadlineMs: number): AbortSignal {
     process.on('SIGINT', () => undefined)
     process.once('disconnect', () => stop('the end of its parent'))
   } else {
-    process.on('SIGINT', () => (controller.signal.aborted ? process.exit(1) : stop('SIGINT')))
+    let firstMs = 0
+    process.on('SIGINT', () => {
+      // Ctrl-C may arrive twice, from the terminal and through npm; a second one a second later is impatience.
+      if (firstMs > 0 && performance.now() - firstMs > 1000) process.exit(1)
+      firstMs ||= performance.now()
+      stop('SIGINT')
+    })
   }
   return controller.signal
 }
@@ -84,9 +90,10 @@ export function isReadyMessage(message: unknown): message is ReadyMessage {
   return Array.isArray(message.parts) && Array.isArray(message.leftOut)
 }
 
-// Without an IPC channel `connected` is not even there.
+// Without an IPC channel `connected` is not even there. The channel of bin.js, which only hands over to another
+// runtime, is none of ours.
 function hasParent(): boolean {
-  return process.send !== undefined && process.connected
+  return process.send !== undefined && process.connected && process.env.DPULSE_SHIM === undefined
 }
 
 function isPeerMessage(message: unknown): message is PeerMessage {

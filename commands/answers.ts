@@ -1,0 +1,88 @@
+// What the commands need of the answers of the HTTP API. Loose: fields that a newer aggregator adds are passed through
+// to `-o json` untouched.
+import { z } from 'zod'
+
+const attributes = z.record(z.string(), z.unknown())
+const count = z.number()
+
+export const LogRecord = z.looseObject({
+  id: z.string(),
+  time: z.string(),
+  device: z.string(),
+  severityNumber: z.number(),
+  severityText: z.string(),
+  body: z.unknown(),
+  attributes,
+  resource: attributes,
+  eventName: z.string(),
+})
+export type LogRecord = z.output<typeof LogRecord>
+
+export const LogPage = z.looseObject({ records: z.array(LogRecord), next: z.string().optional() })
+
+export const Metrics = z.array(
+  z.looseObject({
+    name: z.string(),
+    unit: z.string(),
+    kind: z.string(),
+    attributes: z.array(z.string()),
+    series: count,
+  }),
+)
+
+export const SeriesList = z.array(
+  z.looseObject({
+    metric: z.string(),
+    unit: z.string(),
+    kind: z.string(),
+    device: z.string(),
+    attributes,
+    points: z.array(z.tuple([z.string(), z.union([z.number(), z.string()])])),
+  }),
+)
+
+const account = {
+  produced: count,
+  stored: count,
+  inFlight: count,
+  dropped: z.record(z.string(), count),
+  unknown: count,
+}
+
+export const Ledger = z.looseObject({
+  ...account,
+  balanced: z.boolean(),
+  streams: z.array(
+    z.looseObject({
+      collector: z.string(),
+      device: z.string(),
+      session: z.string(),
+      class: z.string(),
+      ...account,
+      lastSeq: count,
+      missing: z.array(z.tuple([count, count])),
+      balanced: z.boolean().optional(),
+    }),
+  ),
+})
+export type Ledger = z.output<typeof Ledger>
+
+export const Devices = z.array(
+  z.looseObject({
+    device: z.string(),
+    name: z.string(),
+    labels: z.record(z.string(), z.string()),
+    state: z.string(),
+    lastSeen: z.string(),
+    collector: z.string().optional(),
+    version: z.string().optional(),
+    conflicts: z.array(z.looseObject({ collectors: z.array(z.string()), detail: z.string() })).optional(),
+  }),
+)
+export type Devices = z.output<typeof Devices>
+
+export const Health = z.looseObject({
+  ready: z.boolean(),
+  parts: z.array(z.looseObject({ name: z.string(), ready: z.boolean(), detail: z.string() })),
+})
+export type Health = z.output<typeof Health>

@@ -1,0 +1,189 @@
+// `dpulse top`: a live view of devices, flow by class, drops and what is in flight. Rates are differences of the
+// ledger's totals. Where stdout is no terminal it prints one snapshot.
+import process from 'node:process'
+import { setTimeout as delay } from 'node:timers/promises'
+import { Devices, Health, Ledger } from './answers.ts'
+import { ask, askAnyStatus, baseUrl } from './asking.ts'
+import type { AskOptions } from './asking.ts'
+import { devicesTable } from './devices.ts'
+import { CommandFailure } from './failure.ts'
+import { dropsOf, verdict } from './ledger.ts'
+import { counted, print, printJson, printable, styled, table } from './terminal.ts'
+import type { Cell, Column } from './terminal.ts'
+
+export interface TopOptions extends AskOptions {
+  output: 'table' | 'json'
+}
+
+interface Reading {
+  atMs: number
+  ledger: Ledger
+  devices: Devices
+  health: Health
+}
+
+interface Flow {
+  class: string
+  /** Records a second that sources handed over. */
+  producedPerSecond: number
+  storedPerSecond: number
+  produced: number
+  stored: number
+  inFlight: number
+  dropped: Record<string, number>
+  unknown: number
+}
+
+export interface Snapshot {
+  time: string
+  ready: boolean
+  parts: Health['parts']
+  devices: Devices
+  flows: Flow[]
+  ledger: Ledger
+}
+
+const refreshMs = 2000
+
+export async function top(options: TopOptions): Promise<void> {
+  if (options.output === 'json' || !process.stdout.isTTY) {
+    const first = await read(options)
+    await delay(1000)
+    const snapshot = compare(first, await read(options))
+    const { ledger: _, ...printed } = snapshot
+    return options.output === 'json' ? printJson(printed) : print(screen(snapshot, options, undefined))
+  }
+  return watch(options)
+}
+
+async function watch(options: TopOptions): Promise<void> {
+  const { stdin, stdout } = process
+  const stop = new AbortController()
+  const leave = () => stop.abort()
+  const onKey = (key: Buffer) => {
+    if (key.includes('q') || key[0] === 3 || key[0] === 4) leave()
+  }
+  let previous = await read(options)
+  let shown = compare(previous, previous)
+  const draw = (trouble: string) => {
+    const lines = screen(shown, options, stdout.columns).split('\n')
+    const fitting = lines.slice(0, Math.max(1, stdout.rows - 2))
+    stdout.write(`\u001b[H\u001b[2J${[...fitting, styled('dim', trouble || 'q leaves')].join('\n')}`)
+  }
+  process.once('SIGTERM', leave).once('SIGINT', leave)
+  if (stdin.isTTY) stdin.setRawMode(true).on('data', onKey).resume()
+  stdout.write('\u001b[?1049h\u001b[?25l')
+  try {
+    draw('')
+    while (!stop.signal.aborted) {
+      await delay(refreshMs, undefined, { signal: stop.signal }).catch(() => undefined)
+      if (stop.signal.aborted) break
+      try {
+        const now = await read(options)
+        shown = compare(previous, now)
+        previous = now
+        draw('')
+      } catch (error) {
+        // The view outlives a restart of what it watches.
+        if (!(error instanceof CommandFailure)) throw error
+        draw(error.message)
+      }
+    }
+  } finally {
+    stdout.write('\u001b[?25h\u001b[?1049l')
+    if (stdin.isTTY) stdin.setRawMode(false).pause()
+  }
+}
+
+async function read(options: TopOptions): Promise<Reading> {
+  const [ledger, devices, health] = await Promise.all([
+    ask(options, '/api/ledger', {}, Ledger),
+    options.local === true ? [] : ask(options, '/api/devices', {}, Devices),
+    askAnyStatus(options, '/api/health', Health),
+  ])
+  return { atMs: performance.now(), ledger, devices, health }
+}
+
+function compare(before: Reading, now: Reading): Snapshot {
+  const seconds = Math.max(0.001, (now.atMs - before.atMs) / 1000)
+  const earlier = new Map(byClass(before.ledger).map((flow) => [flow.class, flow]))
+  const flows = byClass(now.ledger).map((flow) => {
+    const past = earlier.get(flow.class)
+    const rate = (total: number, pastTotal: number) => Math.max(0, Math.round((total - pastTotal) / seconds))
+    return {
+      ...flow,
+      producedPerSecond: rate(flow.produced, past?.produced ?? 0),
+      storedPerSecond: rate(flow.stored, past?.stored ?? 0),
+    }
+  })
+  const { ready, parts } = now.health
+  return { time: new Date().toISOString(), ready, parts, devices: now.devices, flows, ledger: now.ledger }
+}
+
+// From the most to the least precious, as everywhere.
+const order = ['event', 'usage', 'error', 'log_error', 'capability', 'environment', 'resource', 'log']
+
+function byClass({ streams }: Ledger): Flow[] {
+  const flows = new Map<string, Flow>()
+  for (const stream of streams) {
+    const flow = flows.get(stream.class) ?? {
+      class: stream.class,
+      producedPerSecond: 0,
+      storedPerSecond: 0,
+      produced: 0,
+      stored: 0,
+      inFlight: 0,
+      dropped: {},
+      unknown: 0,
+    }
+    flow.produced += stream.produced
+    flow.stored += stream.stored
+    flow.inFlight += stream.inFlight
+    flow.unknown += stream.unknown
+    for (const [reason, count] of Object.entries(stream.dropped)) {
+      flow.dropped[reason] = (flow.dropped[reason] ?? 0) + count
+    }
+    flows.set(stream.class, flow)
+  }
+  return [...flows.values()].sort((a, b) => order.indexOf(a.class) - order.indexOf(b.class))
+}
+
+function screen(snapshot: Snapshot, options: TopOptions, width: number | undefined): string {
+  const state = snapshot.ready ? styled('green', 'ready') : styled('yellow', 'not ready')
+  const columns: Column[] = [
+    { title: 'CLASS' },
+    { title: 'IN/S', align: 'right' },
+    { title: 'STORED/S', align: 'right' },
+    { title: 'PRODUCED', align: 'right' },
+    { title: 'STORED', align: 'right' },
+    { title: 'IN FLIGHT', align: 'right' },
+    { title: 'DROPPED', align: 'right' },
+    { title: 'UNKNOWN', align: 'right' },
+    { title: 'DROPPED BY', flexible: true },
+  ]
+  const rows = snapshot.flows.map((flow): Cell[] => [
+    flow.class,
+    { text: counted(flow.producedPerSecond), style: 'bold' },
+    counted(flow.storedPerSecond),
+    counted(flow.produced),
+    counted(flow.stored),
+    counted(flow.inFlight),
+    counted(dropsOf(flow.dropped)),
+    counted(flow.unknown),
+    Object.entries(flow.dropped)
+      .map(([reason, count]) => `${reason} ${counted(count)}`)
+      .join(' '),
+  ])
+  const parts = snapshot.parts.map(({ name, ready, detail }) => {
+    const text = printable(detail === '' ? name : `${name}: ${detail}`)
+    return ready ? text : styled('yellow', text)
+  })
+  const sections = [
+    `dpulse top  ${baseUrl(options)}  ${state}  ${snapshot.time.slice(11, 19)}Z`,
+    parts.join('   '),
+    verdict(snapshot.ledger),
+    `\n${table(columns, rows, width)}`,
+  ]
+  if (snapshot.devices.length > 0) sections.push(`\n${devicesTable(snapshot.devices, Date.now(), width)}`)
+  return sections.filter((section) => section !== '').join('\n')
+}

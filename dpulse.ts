@@ -1,0 +1,57 @@
+// The command line (`node dpulse.ts up` from a clone): parses, then loads the one program or command that is asked for.
+import { readFileSync } from 'node:fs'
+import process from 'node:process'
+import { fileURLToPath } from 'node:url'
+import { run } from './commands/program.ts'
+
+// A reader that has seen enough (`dpulse logs | head`) is no failure.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code === 'EPIPE') process.exit(0)
+  throw error
+})
+
+// Under an older Node bin.js runs this with the pinned runtime: when it dies, so do we.
+if (process.env.DPULSE_SHIM !== undefined && process.channel) {
+  process.once('disconnect', () => process.kill(process.pid, 'SIGTERM'))
+  process.channel.unref()
+}
+
+const version = readVersion()
+
+process.exitCode = await run(
+  {
+    version,
+    async up(options) {
+      const { up } = await import('./commands/up.ts')
+      await up(options, fileURLToPath(import.meta.url), version)
+    },
+    async collector(options) {
+      const { main } = await import('./collector/main.ts')
+      await main(options)
+    },
+    async aggregator(options) {
+      const { main } = await import('./aggregator/main.ts')
+      await main(options)
+    },
+    async check(file, options) {
+      const { check } = await import('./collector/check.ts')
+      await check(file, options)
+    },
+  },
+  process.argv.slice(2),
+)
+
+// Beside us in a clone, one folder up in the built package.
+function readVersion(): string {
+  for (const path of ['./package.json', '../package.json']) {
+    try {
+      const { version } = JSON.parse(readFileSync(new URL(path, import.meta.url), 'utf8')) as {
+        version?: string
+      }
+      if (version !== undefined) return version
+    } catch {
+      // Not there: try the next.
+    }
+  }
+  return 'unknown'
+}
