@@ -40,26 +40,33 @@ function body(index: number): string {
   return `${word(0)} ${word(3)} ${hash.toString(16).padStart(8, '0')} changed after ${hash % 9973} us, record ${index} of the ${word(5)} in domain ${word(7)}`
 }
 
+/** When line `index` claims to have happened: one microsecond after the one before it. */
+function timestamp(baseSeconds: number, index: number): string {
+  const seconds = new Date((baseSeconds + Math.floor(index / 1e6)) * 1000).toISOString().slice(0, 19)
+  return `${seconds}.${String(index % 1e6).padStart(6, '0')}Z`
+}
+
 /** Lines [from, to) as RFC 5424, octet-counted. */
-function chunk(from: number, to: number, timestamp: string): Buffer {
+function chunk(from: number, to: number, baseSeconds: number): Buffer {
   const lines: string[] = []
+  const time = timestamp(baseSeconds, from).slice(0, 20)
   for (let index = from; index < to; index++) {
-    const text = `<${index % 50 === 0 ? 131 : 134}>1 ${timestamp} dpu-7 flowd ${1000 + (index % 16)} ID47 [meta@32473 seq="${index}"] ${body(index)}`
+    const text = `<${index % 50 === 0 ? 131 : 134}>1 ${time}${String(index % 1e6).padStart(6, '0')}Z dpu-7 flowd ${1000 + (index % 16)} ID47 [meta@32473 seq="${index}"] ${body(index)}`
     lines.push(`${text.length} ${text}`)
   }
   return Buffer.from(lines.join(''), 'latin1')
 }
 
-async function send(port: number): Promise<void> {
-  const timestamp = new Date().toISOString().replace('Z', '000Z')
-  const each = Math.ceil(records / connections)
+async function send(port: number, baseSeconds: number): Promise<void> {
+  // A multiple of a chunk, so that no chunk crosses a second.
+  const each = Math.ceil(records / connections / 1000) * 1000
   await Promise.all(
     Array.from({ length: connections }, async (_, connection) => {
       const socket = createConnection({ port, host: '127.0.0.1' })
       await once(socket, 'connect')
       const end = Math.min(records, (connection + 1) * each)
       for (let from = connection * each; from < end; from += 1000) {
-        if (!socket.write(chunk(from, Math.min(end, from + 1000), timestamp))) await once(socket, 'drain')
+        if (!socket.write(chunk(from, Math.min(end, from + 1000), baseSeconds))) await once(socket, 'drain')
       }
       socket.end()
       await once(socket, 'close')
@@ -105,13 +112,13 @@ async function stop(child: ChildProcess): Promise<void> {
   await once(child, 'exit')
 }
 
-async function compareLines(): Promise<number> {
+async function compareLines(baseSeconds: number): Promise<number> {
   let equal = 0
   for (let sample = 0; sample < 1000; sample++) {
     const index = Math.floor((sample * records) / 1000)
-    const text = encodeURIComponent(`record ${index} of the `)
-    const page = (await json(`/api/logs?text=${text}&limit=5&where=syslog.appname=flowd`)) as {
-      records: { body: string; attributes: Record<string, unknown> }[]
+    const range = `since=${timestamp(baseSeconds, index)}&until=${timestamp(baseSeconds, index + 1)}`
+    const page = (await json(`/api/logs?${range}&limit=5&where=syslog.appname=flowd`)) as {
+      records: { body: string }[]
     }
     if (page.records.length === 1 && page.records[0]?.body === body(index)) equal++
   }
@@ -137,8 +144,9 @@ async function measurePath(): Promise<number> {
     const pids = { collector: collector.pid ?? 0, aggregator: aggregator.pid ?? 0 }
     const before = { collector: cpuSeconds(pids.collector), aggregator: cpuSeconds(pids.aggregator) }
     const already = await storedLines()
+    const baseSeconds = Math.floor(Date.now() / 1000) - 60
     const began = performance.now()
-    await send(port)
+    await send(port, baseSeconds)
     const sent = (performance.now() - began) / 1000
     await answered(async () => (await storedLines()) - already >= records || undefined, 300, 'storing')
     const seconds = (performance.now() - began) / 1000
@@ -157,7 +165,7 @@ async function measurePath(): Promise<number> {
       `\n${records} distinct records sent in ${sent.toFixed(2)} s, all stored after ${seconds.toFixed(2)} s: ` +
         `${Math.round(rate).toLocaleString('en')} records/s; ledger ${ledger.balanced ? 'balanced' : 'NOT BALANCED'}\n`,
     )
-    process.stdout.write(`${await compareLines()} of 1000 stored lines equal what was sent\n`)
+    process.stdout.write(`${await compareLines(baseSeconds)} of 1000 stored lines equal what was sent\n`)
     return rate
   } finally {
     await stop(collector)
@@ -198,7 +206,7 @@ service:
     const pid = peer.pid ?? 0
     const before = cpuSeconds(pid)
     const began = performance.now()
-    await send(port)
+    await send(port, Math.floor(Date.now() / 1000))
     // Its own buffers empty when it stops using the processor.
     let last = cpuSeconds(pid)
     await answered(
