@@ -30,6 +30,8 @@ export interface LogOptions {
   maxValueBytes?: number
   /** Of keys and values that one table may hold, all in memory; 64 MiB. */
   maxTableBytes?: number
+  /** A table's file is rewritten when more than this, and more than half of it, is out of date; 1 MiB. */
+  rewriteBytes?: number
   /** Of entries that wait for the disk; more are refused with LogBusyError; 256 MiB. */
   maxPendingBytes?: number
   onDamage?: (damage: Damage) => void

@@ -81,6 +81,7 @@ class LogDirectory implements Log {
         segmentBytes: options.segmentBytes ?? 16 * MIB,
         maxValueBytes: Math.min(options.maxValueBytes ?? 64 * MIB, MAX_VALUE_BYTES),
         maxTableBytes: options.maxTableBytes ?? 64 * MIB,
+        rewriteBytes: options.rewriteBytes ?? MIB,
       },
       grow: (bytes) => {
         this.#bytes += bytes

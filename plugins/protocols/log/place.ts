@@ -11,7 +11,7 @@ export interface Place {
   files: OpenFiles
   committer: Committer
   damage: DamageList
-  limits: { segmentBytes: number; maxValueBytes: number; maxTableBytes: number }
+  limits: { segmentBytes: number; maxValueBytes: number; maxTableBytes: number; rewriteBytes: number }
   /** Counts what is on disk. */
   grow: (bytes: number) => void
   /** Throws LogFullError when so many bytes more would exceed `maxBytes`. */

@@ -12,7 +12,6 @@ import { writable } from './place.ts'
 import type { Place } from './place.ts'
 import { walk, Window } from './scan.ts'
 
-const REWRITE_BYTES = 1024 * 1024
 const CHUNK_BYTES = 1024 * 1024
 
 export class TableFile implements Table, Appendable {
@@ -32,7 +31,7 @@ export class TableFile implements Table, Appendable {
   #suspect = false
   /** Changes since the rewriting under way began. */
   #meanwhile: Map<string, Uint8Array | undefined> | undefined
-  #rewriteAbove = REWRITE_BYTES
+  #rewriteAbove: number
   #rewriting: Promise<void> | undefined
   #ordinal = 0
   /** Renamed, but perhaps not yet on disk by that name: the file before it, which must stay until then. */
@@ -41,6 +40,7 @@ export class TableFile implements Table, Appendable {
   constructor(place: Place, name: string) {
     this.name = name
     this.#place = place
+    this.#rewriteAbove = place.limits.rewriteBytes
     this.#name = { kind: 'table', name, ordinal: 0, base: 0, salt: newSalt() }
     this.#path = join(place.directory, format(this.#name))
   }
@@ -196,10 +196,10 @@ export class TableFile implements Table, Appendable {
         await this.#adopt(draft)
         await this.#settleRename()
       })
-      this.#rewriteAbove = REWRITE_BYTES
+      this.#rewriteAbove = this.#place.limits.rewriteBytes
     } catch {
       // Nothing is lost: the old file is whole. A full disk is asked again when it has grown by another step.
-      this.#rewriteAbove = this.#fileBytes - this.#liveBytes + REWRITE_BYTES
+      this.#rewriteAbove = this.#fileBytes - this.#liveBytes + this.#place.limits.rewriteBytes
       await draft.discard()
     } finally {
       this.#meanwhile = undefined
