@@ -21,10 +21,15 @@ export interface KillRun {
   log?: (line: string) => void
 }
 
+export interface Kills {
+  collector: number
+  aggregator: number
+}
+
 export interface KillResult {
   acknowledged: number
   sent: number
-  kills: { collector: number; aggregator: number }
+  kills: Kills
   stored: number
   /** Acknowledged and absent. */
   lost: string[]
@@ -162,11 +167,11 @@ async function storedCounts(
 
 async function killAtRandom(
   run: KillRun,
+  kills: Kills,
   kill: (name: 'collector' | 'aggregator') => boolean,
   over: AbortSignal,
-) {
+): Promise<void> {
   const next = random(run.seed)
-  const kills = { collector: 0, aggregator: 0 }
   while ((kills.collector < run.kills || kills.aggregator < run.kills) && !over.aborted) {
     // Squared: many short pauses, which hit a program while it recovers, and some long ones.
     const pauseMs = 20 + next() ** 2 * run.pauseMs
@@ -178,7 +183,6 @@ async function killAtRandom(
       run.log?.(`killed ${name} (${kills[name]} of ${run.kills}) after ${Math.round(pauseMs)} ms`)
     }
   }
-  return kills
 }
 
 /** The whole run; the caller judges the result. */
@@ -195,10 +199,17 @@ export async function killRun(run: KillRun): Promise<KillResult> {
     const sends = new Uint8Array(run.records)
     let acknowledged = 0
     let next = 0
-    const killing = killAtRandom(run, (name) => fleet.kill(name), over.signal)
-    // Sending lasts as long as the kills do, so that each of them meets records under way.
+    const kills: Kills = { collector: 0, aggregator: 0 }
+    const killing = killAtRandom(run, kills, (name) => fleet.kill(name), over.signal)
+    // Sending keeps step with the kills, so that each of them meets records under way.
+    const due = () =>
+      Math.ceil((run.records * (kills.collector + kills.aggregator + 1)) / (2 * run.kills + 1))
     const sending = Array.from({ length: senders }, async () => {
       while (next < run.records) {
+        if (next >= due()) {
+          await new Promise((resume) => setTimeout(resume, 10))
+          continue
+        }
         const from = next
         const count = Math.min(perRequest, run.records - from)
         next += count
@@ -210,7 +221,7 @@ export async function killRun(run: KillRun): Promise<KillResult> {
         acknowledged += count
       }
     })
-    const [kills] = await Promise.all([killing, ...sending])
+    await Promise.all([killing, ...sending])
     run.log?.(`all ${acknowledged} records acknowledged`)
     const ledger = await eventually('an empty and balanced ledger', 120, async () => {
       const answer = await ledgerOf(run.portOffset)
@@ -233,7 +244,7 @@ function judge(found: {
   counts: Uint8Array
   invented: string[]
   acknowledged: number
-  kills: KillResult['kills']
+  kills: Kills
   ledger: Ledger
 }): KillResult {
   const { sends, counts, invented, acknowledged, kills, ledger } = found
