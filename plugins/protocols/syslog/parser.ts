@@ -1,0 +1,337 @@
+// One syslog message, from its bytes straight into OTLP log records: no string and no object per record. A message is
+// first read into offsets, then written, so that one that turns out malformed is written whole instead.
+//
+//   RFC 5424   <PRI>1 TIMESTAMP HOSTNAME APP-NAME PROCID MSGID STRUCTURED-DATA [SP [BOM] MSG]
+//   RFC 3164   <PRI>Mmm dd hh:mm:ss HOSTNAME TAG[PID]: CONTENT       and what devices leave out of it or add to it
+import { isUtf8 } from 'node:buffer'
+import { LogsEncoder } from '../../contract/encoder.ts'
+import { PermanentError } from '../../contract/errors.ts'
+import { errorSeverity } from '../../contract/signal.ts'
+import { encodeKey, writeKeyValue } from '../../contract/values.ts'
+import { Writer } from '../../contract/wire.ts'
+import type { Records } from '../../contract/batch.ts'
+import type { Class } from '../../contract/signal.ts'
+import type { AttributeValue } from '../../contract/values.ts'
+import { StructuredData } from './structured-data.ts'
+import { Header3164, isDigit } from './header.ts'
+import { cutUtf8, isContinuation } from './text.ts'
+import { TimeReader } from './time.ts'
+import { zoneOf } from './zone.ts'
+
+/** Name and OTel severity of each syslog severity (log data model, appendix). */
+const severities = [
+  ['emerg', 21],
+  ['alert', 19],
+  ['crit', 18],
+  ['err', 17],
+  ['warning', 13],
+  ['notice', 10],
+  ['info', 9],
+  ['debug', 5],
+] as const
+
+const severityNumbers = new Uint8Array(severities.map(([, number]) => number))
+const severityTexts = severities.map(([text]) => {
+  const out = new Writer(16)
+  out.byte(0x1a)
+  out.string(text)
+  return out.take()
+})
+
+/** An attribute of a log record, encoded once. */
+export function encodeAttribute(key: string, value: AttributeValue): Uint8Array {
+  const out = new Writer(64)
+  writeKeyValue(out, 6, key, value)
+  return out.take()
+}
+
+const facilities = Array.from({ length: 24 }, (_, index) => encodeAttribute('syslog.facility', index))
+const versionOne = encodeAttribute('syslog.version', 1)
+const malformedAttribute = encodeAttribute('dpulse.malformed', true)
+const truncatedAttribute = encodeAttribute('dpulse.truncated', true)
+const suspectAttribute = encodeAttribute('dpulse.clock.suspect', true)
+const keys = {
+  hostname: encodeKey('syslog.hostname'),
+  appname: encodeKey('syslog.appname'),
+  procid: encodeKey('syslog.procid'),
+  msgid: encodeKey('syslog.msgid'),
+}
+
+/** user.notice (RFC 3164 §4.3.3). */
+const defaultPriority = 13
+const day = 86_400
+/** A record with its body, its original bytes and its structured data must fit into a batch, three times this. */
+export const longestMessage = 256 * 1024
+/** Beyond this a message may not join what its encoder holds already. */
+const roomyMessage = 16 * 1024
+const roomyEncoder = 128 * 1024
+
+/** Where messages come from. */
+export interface Origin {
+  /** `encodeAttribute('network.peer.address', …)`, where there is a peer. */
+  readonly peer?: Uint8Array | undefined
+  /** A program of this machine, which writes no HOSTNAME into RFC 3164 lines. */
+  readonly local: boolean
+}
+
+export interface SyslogOptions {
+  readonly device: string
+  readonly resource: Uint8Array
+  /** Longer messages are cut; at most `longestMessage`. */
+  readonly maxLength: number
+  /** For timestamps without a zone: `local`, `UTC`, `+02:00` or an IANA name. */
+  readonly timezone: string
+}
+
+/** The class of a message, from its PRI alone: what a receiver counts that had no room for it. */
+export function classOf(bytes: Uint8Array, start: number, end: number): Class {
+  const priority = priorityAt(bytes, start, end) >> 8
+  return (severityNumbers[(priority < 0 ? defaultPriority : priority) & 7] ?? 0) >= errorSeverity
+    ? 'log_error'
+    : 'log'
+}
+
+/** PRI * 256 + its length, or -1. */
+function priorityAt(bytes: Uint8Array, start: number, end: number): number {
+  if (bytes[start] !== 0x3c) return -1
+  let value = 0
+  let at = start + 1
+  while (at < end && at - start <= 3 && isDigit(bytes[at])) value = value * 10 + (bytes[at++] ?? 0) - 0x30
+  if (at === start + 1 || at >= end || bytes[at] !== 0x3e || value > 191) return -1
+  return value * 256 + at + 1 - start
+}
+
+/** Turns messages into Records of the classes `log` and `log_error`; hands them over when full and at `flush`. */
+export class SyslogParser {
+  readonly #options: SyslogOptions
+  readonly #deliver: (records: Records) => void
+  readonly #log = new LogsEncoder({ name: 'dpulse.syslog' })
+  readonly #error = new LogsEncoder({ name: 'dpulse.syslog' })
+  readonly #time: TimeReader
+  readonly #data = new StructuredData()
+  readonly #header: Header3164
+  #observed = 0
+  #observedNanos = 0
+  // The message at hand, as offsets; -1 where a field is absent.
+  #hostStart = -1
+  #hostEnd = 0
+  #appStart = -1
+  #appEnd = 0
+  #procStart = -1
+  #procEnd = 0
+  #idStart = -1
+  #idEnd = 0
+  #version = 0
+  #bodyStart = 0
+  #bodyEnd = 0
+  #original: Uint8Array | undefined
+
+  /** @throws PermanentError CONFIG_INVALID where there is no such time zone. */
+  constructor(options: SyslogOptions, deliver: (records: Records) => void) {
+    const zone = zoneOf(options.timezone)
+    if (zone === undefined)
+      throw new PermanentError('CONFIG_INVALID', `there is no time zone ${options.timezone}`)
+    this.#options = options
+    this.#deliver = deliver
+    this.#time = new TimeReader(zone)
+    this.#header = new Header3164(this.#time)
+    this.#log.begin(options.resource)
+    this.#error.begin(options.resource)
+  }
+
+  /** The time at which what follows arrived. */
+  observedAt(unixNano: bigint): void {
+    this.#observed = Number(unixNano / 1_000_000_000n)
+    this.#observedNanos = Number(unixNano % 1_000_000_000n)
+  }
+
+  /**
+   * Takes one message. `valid` says that a region which holds it is known to be UTF-8, `truncated` that its end was
+   * cut off already. NULs and newlines at the end do not count; a message of nothing else is none.
+   */
+  parse(bytes: Buffer, start: number, end: number, origin: Origin, valid: boolean, truncated: boolean): void {
+    let last = end
+    let cut = truncated
+    while (last > start && isTrailer(bytes[last - 1])) last--
+    if (last === start) return
+    if (last - start > this.#options.maxLength) {
+      last = start + this.#options.maxLength
+      cut = true
+    }
+    if (cut) last = cutUtf8(bytes, start, last)
+    // A region may be UTF-8 while a frame with a wrong count cuts a character of it in two.
+    if (!valid || isContinuation(bytes[start]) || isContinuation(bytes[end])) {
+      if (!isUtf8(bytes.subarray(start, last))) return this.#repair(bytes, start, last, origin, cut)
+    }
+    this.#write(bytes, start, last, origin, cut)
+  }
+
+  /** Hands over what is held. */
+  flush(): void {
+    if (this.#error.count > 0) this.#finish(this.#error, 'log_error')
+    if (this.#log.count > 0) this.#finish(this.#log, 'log')
+  }
+
+  // Invalid UTF-8 becomes U+FFFD, and the record keeps the exact bytes beside it.
+  #repair(bytes: Buffer, start: number, end: number, origin: Origin, truncated: boolean): void {
+    this.#original = bytes.subarray(start, end)
+    const repaired = Buffer.from(bytes.toString('utf8', start, end))
+    // One bad byte becomes three.
+    const tooLong = repaired.length > this.#options.maxLength
+    const last = tooLong ? cutUtf8(repaired, 0, this.#options.maxLength) : repaired.length
+    this.#write(repaired, 0, last, origin, truncated || tooLong)
+    this.#original = undefined
+  }
+
+  #write(bytes: Buffer, start: number, end: number, origin: Origin, truncated: boolean): void {
+    this.#hostStart = this.#appStart = this.#procStart = this.#idStart = -1
+    this.#version = 0
+    this.#header.sequence = -1
+    this.#data.clear()
+    const first = bytes[start] === 0xef && bytes[start + 1] === 0xbb && bytes[start + 2] === 0xbf ? 3 : 0
+    const found = priorityAt(bytes, start + first, end)
+    const priority = found < 0 ? defaultPriority : found >> 8
+    const at = start + first + (found < 0 ? 0 : found & 255)
+    this.#time.seconds = this.#observed
+    this.#time.nanos = this.#observedNanos
+    this.#bodyEnd = end
+    const malformed = !this.#read(bytes, at, end, origin.local, found >= 0)
+    if (malformed) {
+      this.#hostStart = this.#appStart = this.#procStart = this.#idStart = -1
+      this.#version = 0
+      this.#data.clear()
+      this.#time.seconds = this.#observed
+      this.#time.nanos = this.#observedNanos
+      this.#bodyStart = start
+      this.#bodyEnd = end
+    }
+    this.#encode(bytes, priority, origin, malformed, truncated)
+  }
+
+  #read(bytes: Buffer, at: number, end: number, local: boolean, hasPriority: boolean): boolean {
+    if (hasPriority && isDigit(bytes[at]) && bytes[at] !== 0x30) {
+      let behind = at
+      let version = 0
+      while (behind < end && behind - at < 3 && isDigit(bytes[behind]))
+        version = version * 10 + (bytes[behind++] ?? 0) - 0x30
+      if (bytes[behind] === 0x20 && behind < end) {
+        this.#version = version
+        return this.#read5424(bytes, behind + 1, end)
+      }
+    }
+    return this.#read3164(bytes, at, end, local, hasPriority)
+  }
+
+  #read5424(bytes: Buffer, start: number, end: number): boolean {
+    let at = start
+    if (bytes[at] === 0x2d) {
+      at++
+    } else {
+      at = this.#time.iso(bytes, start, end, this.#observed, false)
+      if (at < 0) {
+        // Unix time behind the version, then the layout of RFC 3164.
+        at = this.#time.epoch(bytes, start, end)
+        return at >= 0 && bytes[at] === 0x20 && this.#read3164Rest(bytes, at, end, false)
+      }
+    }
+    if (at >= end || bytes[at] !== 0x20) return false
+    this.#hostStart = at + 1
+    at = this.#hostEnd = tokenEnd(bytes, at + 1, end)
+    if (at >= end || at === this.#hostStart) return false
+    this.#appStart = at + 1
+    at = this.#appEnd = tokenEnd(bytes, at + 1, end)
+    if (at >= end || at === this.#appStart) return false
+    this.#procStart = at + 1
+    at = this.#procEnd = tokenEnd(bytes, at + 1, end)
+    if (at >= end || at === this.#procStart) return false
+    this.#idStart = at + 1
+    at = this.#idEnd = tokenEnd(bytes, at + 1, end)
+    if (at >= end || at === this.#idStart) return false
+    at++
+    if (at >= end) return false
+    at = bytes[at] === 0x2d ? at + 1 : bytes[at] === 0x5b ? this.#data.scan(bytes, at, end) : -1
+    if (at < 0 || (at < end && bytes[at] !== 0x20)) return false
+    at = Math.min(at + 1, end)
+    if (bytes[at] === 0xef && bytes[at + 1] === 0xbb && bytes[at + 2] === 0xbf && at + 3 <= end) at += 3
+    this.#bodyStart = at
+    return true
+  }
+
+  #read3164(bytes: Buffer, at: number, end: number, local: boolean, hasPriority: boolean): boolean {
+    if (!this.#header.read(bytes, at, end, this.#observed, local, hasPriority)) return false
+    this.#takeHeader()
+    return true
+  }
+
+  #read3164Rest(bytes: Buffer, at: number, end: number, local: boolean): boolean {
+    this.#header.readRest(bytes, at, end, local)
+    this.#takeHeader()
+    return true
+  }
+
+  #takeHeader(): void {
+    const header = this.#header
+    this.#hostStart = header.hostStart
+    this.#hostEnd = header.hostEnd
+    this.#appStart = header.appStart
+    this.#appEnd = header.appEnd
+    this.#procStart = header.procStart
+    this.#procEnd = header.procEnd
+    this.#bodyStart = header.bodyStart
+  }
+
+  #encode(bytes: Buffer, priority: number, origin: Origin, malformed: boolean, truncated: boolean): void {
+    const severity = priority & 7
+    const number = severityNumbers[severity] ?? 0
+    const isError = number >= errorSeverity
+    const encoder = isError ? this.#error : this.#log
+    const name: Class = isError ? 'log_error' : 'log'
+    if (bytes.length > roomyMessage && this.#bodyEnd - this.#bodyStart > roomyMessage) {
+      if (encoder.count > 0 && encoder.size > roomyEncoder) this.#finish(encoder, name)
+    }
+    const { seconds, nanos } = this.#time
+    encoder.record(seconds, nanos, this.#observed, this.#observedNanos, number)
+    encoder.field(severityTexts[severity] ?? malformedAttribute)
+    if (this.#bodyEnd > this.#bodyStart) encoder.bodyBytes(bytes, this.#bodyStart, this.#bodyEnd)
+    else encoder.body('')
+    encoder.field(facilities[priority >> 3] ?? malformedAttribute)
+    if (this.#hostStart >= 0) field(encoder, keys.hostname, bytes, this.#hostStart, this.#hostEnd)
+    if (this.#appStart >= 0) field(encoder, keys.appname, bytes, this.#appStart, this.#appEnd)
+    if (this.#procStart >= 0) field(encoder, keys.procid, bytes, this.#procStart, this.#procEnd)
+    if (this.#idStart >= 0) field(encoder, keys.msgid, bytes, this.#idStart, this.#idEnd)
+    if (this.#version === 1) encoder.field(versionOne)
+    else if (this.#version > 0) encoder.attribute('syslog.version', this.#version)
+    this.#data.write(bytes, encoder)
+    if (origin.peer !== undefined) encoder.field(origin.peer)
+    if (malformed) encoder.field(malformedAttribute)
+    if (truncated) encoder.field(truncatedAttribute)
+    if (Math.abs(seconds - this.#observed) > day) encoder.field(suspectAttribute)
+    if (!malformed && this.#header.sequence >= 0) {
+      encoder.attribute('syslog.sequence', this.#header.sequence)
+    }
+    if (this.#original !== undefined) encoder.attribute('log.record.original', this.#original)
+    encoder.end()
+    if (encoder.full) this.#finish(encoder, name)
+  }
+
+  #finish(encoder: LogsEncoder, name: Class): void {
+    this.#deliver(encoder.finish(this.#options.device, name))
+    encoder.begin(this.#options.resource)
+  }
+}
+
+// The NILVALUE is an absent attribute.
+function field(encoder: LogsEncoder, key: Uint8Array, bytes: Buffer, start: number, end: number): void {
+  if (end - start === 1 && bytes[start] === 0x2d) return
+  encoder.attributeBytes(key, bytes, start, end)
+}
+
+function isTrailer(byte: number | undefined): boolean {
+  return byte === 0x0a || byte === 0 || byte === 0x0d
+}
+
+function tokenEnd(bytes: Uint8Array, start: number, end: number): number {
+  let at = start
+  while (at < end && bytes[at] !== 0x20) at++
+  return at
+}
