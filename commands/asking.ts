@@ -132,7 +132,8 @@ function understood<T extends z.ZodType>(
   body: unknown,
 ): z.output<T> {
   const result = schema.safeParse(body)
-  if (result.success) return result.data
+  // The body itself, so that programs get what was answered, in its order; no schema here transforms.
+  if (result.success) return body as z.output<T>
   const [issue] = result.error.issues
   const where = issue?.path.join('.') ?? ''
   throw new CommandFailure(

@@ -47,6 +47,7 @@ export function createProgram(programs: Programs): Command {
   addQuestions(program)
   program.commandsGroup('Other:')
   addOthers(program)
+  program.helpCommand('help [command]', 'Show the options of a command.')
   return program
 }
 
