@@ -164,10 +164,19 @@ export class Accounts {
       throw new RetryableError('PEER_OVERLOADED', `no room for the stream ${key}: ${this.#limit} are known`)
     }
     const account = {
-      ...{ collector, device, session, class: name },
+      collector,
+      device,
+      session,
+      class: name,
       acknowledged: new IntervalSet(),
-      ...{ records: 0, produced: 0, dropped: {}, lastSeq: 0, ended: false, held: 0 },
-      ...{ firstSeenMs: nowMs, lastSeenMs: nowMs },
+      records: 0,
+      produced: 0,
+      dropped: {},
+      lastSeq: 0,
+      firstSeenMs: nowMs,
+      lastSeenMs: nowMs,
+      ended: false,
+      held: 0,
     }
     this.#accounts.set(key, account)
     return account
@@ -213,9 +222,17 @@ function decode(key: string, row: Uint8Array): Mutable {
     if (total > 0) dropped[reason] = total
   }
   const acknowledged = IntervalSet.decode(from)
-  const { collector, device, session, class: name } = parseStreamKey(key)
+  const id = parseStreamKey(key)
   return {
-    ...{ collector, device, session, class: name, acknowledged, records, produced, dropped, lastSeq },
-    ...{ firstSeenMs, lastSeenMs, ended, held },
+    ...id,
+    acknowledged,
+    records,
+    produced,
+    dropped,
+    lastSeq,
+    firstSeenMs,
+    lastSeenMs,
+    ended,
+    held,
   }
 }

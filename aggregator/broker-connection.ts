@@ -1,0 +1,189 @@
+// Stands between a client's socket and the embedded broker: looks at the fixed header of each MQTT packet (MQTT 3.1.1
+// §2.2) and ends the connection before an oversized packet is in memory, and keeps count of what a slow reader has not
+// taken, so that the broker never waits for one client while others have something to say.
+//
+//   byte 1  type and flags       bytes 2–5  remaining length: 7 bits each, least significant first, top bit = more
+import type { Socket } from 'node:net'
+import { Duplex } from 'node:stream'
+
+export interface ConnectionLimits {
+  /** The largest packet. */
+  packetBytes: number
+  /** The largest CONNECT, which must come first. */
+  connectBytes: number
+  /** What may wait in the process before reading from the socket stops. */
+  incomingBytes: number
+  /** Of packets that have begun to arrive, over all connections. */
+  unfinishedBytes: number
+  /** What a client may leave unread, at the utmost, and all clients together. */
+  outgoingBytes: number
+  allOutgoingBytes: number
+}
+
+/** What all connections of one broker share. */
+export interface Shared {
+  readonly limits: ConnectionLimits
+  unfinishedBytes: number
+  outgoingBytes: number
+}
+
+const connectType = 1
+
+/** Finds where packets begin and end, across chunks, without keeping a byte. */
+export class PacketFrames {
+  readonly #packetBytes: number
+  readonly #connectBytes: number
+  #state: 'type' | 'length' | 'body' = 'type'
+  #shift = 0
+  #length = 0
+  #left = 0
+  #first = true
+  /** Bytes of the packet that is under way; 0 between packets. */
+  begun = 0
+
+  constructor({ packetBytes, connectBytes }: Pick<ConnectionLimits, 'packetBytes' | 'connectBytes'>) {
+    this.#packetBytes = packetBytes
+    this.#connectBytes = connectBytes
+  }
+
+  /** Why the connection must end; undefined when all is well. */
+  take(chunk: Uint8Array): string | undefined {
+    let at = 0
+    while (at < chunk.length) {
+      if (this.#state === 'body') {
+        const step = Math.min(this.#left, chunk.length - at)
+        at += step
+        this.begun += step
+        this.#left -= step
+        if (this.#left === 0) this.#next()
+        continue
+      }
+      const byte = chunk[at++] ?? 0
+      this.begun++
+      if (this.#state === 'type') {
+        if (this.#first && byte >>> 4 !== connectType) return 'the first packet is no CONNECT'
+        this.#state = 'length'
+        this.#shift = 0
+        this.#length = 0
+        continue
+      }
+      this.#length += (byte & 0x7f) * 2 ** this.#shift
+      this.#shift += 7
+      if (byte >= 0x80) {
+        if (this.#shift >= 28) return 'the length of a packet is malformed'
+        continue
+      }
+      const limit = this.#first ? this.#connectBytes : this.#packetBytes
+      if (this.#length > limit) return `a packet of ${this.#length} bytes, at most ${limit} are allowed`
+      this.#left = this.#length
+      this.#state = 'body'
+      if (this.#left === 0) this.#next()
+    }
+    return undefined
+  }
+
+  #next(): void {
+    this.#state = 'type'
+    this.#first = false
+    this.begun = 0
+  }
+}
+
+export class Connection extends Duplex {
+  readonly socket: Socket
+  /** Address and port of the client, for the log. */
+  readonly remote: string
+  /** The collector that the client's certificate names; undefined where it needs none. */
+  readonly owner: string | undefined
+  /** Why we ended it, for the log. */
+  refusal: string | undefined
+  /** When the packet that is under way began, or 0. */
+  unfinishedSinceMs = 0
+  readonly #shared: Shared
+  readonly #frames: PacketFrames
+  #outgoing = 0
+
+  constructor(socket: Socket, shared: Shared, remote: string, owner: string | undefined) {
+    const { incomingBytes, outgoingBytes } = shared.limits
+    // The broker's own waiting for `drain` would hold up everyone: this side never asks it to.
+    super({ readableHighWaterMark: incomingBytes, writableHighWaterMark: outgoingBytes * 4 })
+    this.socket = socket
+    this.remote = remote
+    this.owner = owner
+    this.#shared = shared
+    this.#frames = new PacketFrames(shared.limits)
+    socket.on('data', (chunk: Buffer) => this.#receive(chunk))
+    socket.on('end', () => this.push(null))
+    socket.on('error', (error) => this.destroy(error))
+    socket.on('close', () => this.destroy())
+  }
+
+  /** Bytes that the client has not taken yet. */
+  get outgoing(): number {
+    return this.#outgoing + this.writableLength
+  }
+
+  /** Ends the connection at once; `reason` is for the log. */
+  refuse(reason: string): void {
+    this.refusal ??= reason
+    this.destroy(new Error(reason))
+  }
+
+  #receive(chunk: Buffer): void {
+    const frames = this.#frames
+    const shared = this.#shared
+    const before = frames.begun
+    const refusal = frames.take(chunk)
+    shared.unfinishedBytes += frames.begun - before
+    if (refusal !== undefined) return this.refuse(refusal)
+    if (shared.unfinishedBytes > shared.limits.unfinishedBytes && frames.begun > 0) {
+      return this.refuse('too many unfinished packets')
+    }
+    if (frames.begun === 0) this.unfinishedSinceMs = 0
+    else if (frames.begun <= chunk.length || this.unfinishedSinceMs === 0)
+      this.unfinishedSinceMs = performance.now()
+    if (!this.push(chunk)) this.socket.pause()
+  }
+
+  override _read(): void {
+    this.socket.resume()
+  }
+
+  override _write(chunk: Buffer, _encoding: BufferEncoding, done: () => void): void {
+    this.#send(chunk)
+    done()
+  }
+
+  override _writev(chunks: { chunk: Buffer }[], done: () => void): void {
+    this.socket.cork()
+    for (const { chunk } of chunks) this.#send(chunk)
+    this.socket.uncork()
+    done()
+  }
+
+  #send(chunk: Buffer): void {
+    if (this.socket.destroyed) return
+    const { length } = chunk
+    this.#outgoing += length
+    this.#shared.outgoingBytes += length
+    this.socket.write(chunk, () => {
+      this.#outgoing -= length
+      this.#shared.outgoingBytes -= length
+    })
+    const { outgoingBytes, allOutgoingBytes } = this.#shared.limits
+    if (this.#outgoing > outgoingBytes) this.refuse('the client reads too slowly')
+    else if (this.#shared.outgoingBytes > allOutgoingBytes) this.refuse('clients read too slowly')
+  }
+
+  override _final(done: () => void): void {
+    this.socket.end()
+    done()
+  }
+
+  override _destroy(error: Error | null, done: (error: Error | null) => void): void {
+    this.#shared.unfinishedBytes -= this.#frames.begun
+    this.#frames.begun = 0
+    this.socket.destroy()
+    done(error)
+  }
+}

@@ -1,0 +1,222 @@
+// The embedded MQTT broker (Aedes, MQTT 3.1.1): telemetry goes to the ingest, and its PUBACK waits until the journal has
+// the batch; retained messages are on disk before their PUBACK; everything has a limit. Nothing above knows whether this
+// broker or an external one is in use, but for who makes it.
+import type { EventEmitter } from 'node:events'
+import type { AddressInfo, Socket } from 'node:net'
+import { Aedes } from 'aedes'
+import type { Client, PublishPacket } from 'aedes'
+import type { Log } from '../plugins/contract/define.ts'
+import { messageOf } from '../plugins/contract/errors.ts'
+import { Admission } from './broker-admission.ts'
+import type { BrokerCounters, Receiver } from './broker-admission.ts'
+import { Connection } from './broker-connection.ts'
+import type { ConnectionLimits, Shared } from './broker-connection.ts'
+import { addressOf, closeServer, listenMqtt, ownerOf } from './broker-listen.ts'
+import type { ListenOptions } from './broker-listen.ts'
+import { BrokerStore, Retained } from './broker-store.ts'
+import type { RetainedLimits } from './broker-store.ts'
+import type { JournalTable } from './journal/journal.ts'
+
+export type { BrokerCounters, Receiver, TelemetryMessage } from './broker-admission.ts'
+
+export interface BrokerLimits extends ConnectionLimits {
+  connections: number
+  connectionsPerSecond: number
+  connectMs: number
+  /** A packet that has begun must be complete within this. */
+  packetMs: number
+  /** What a reader of live messages may leave unread before it misses some (QoS 0) or is sent away (QoS 1). */
+  liveBytes: number
+  subscriptionsPerClient: number
+  retained: RetainedLimits
+}
+
+const MiB = 1024 * 1024
+export const brokerLimits: BrokerLimits = {
+  packetBytes: MiB + 64 * 1024,
+  connectBytes: 128 * 1024,
+  incomingBytes: 128 * 1024,
+  unfinishedBytes: 64 * MiB,
+  outgoingBytes: 64 * MiB,
+  allOutgoingBytes: 256 * MiB,
+  connections: 4096,
+  connectionsPerSecond: 1000,
+  connectMs: 10_000,
+  packetMs: 60_000,
+  liveBytes: 4 * MiB,
+  subscriptionsPerClient: 1000,
+  retained: { messages: 50_000, bytes: 48 * MiB, messageBytes: 512 * 1024 },
+}
+
+export interface BrokerOptions extends ListenOptions {
+  root: string
+  /** The journal's table `dpulse_retained`. */
+  retained: JournalTable
+  log: Log
+  limits?: Partial<BrokerLimits>
+  receiver: Receiver
+}
+
+export interface Broker extends AsyncDisposable {
+  /** `127.0.0.1:1883`, `[::1]:1883`. */
+  readonly addresses: readonly string[]
+  readonly port: number
+  readonly counters: Readonly<BrokerCounters>
+  /** For the aggregator itself. A retained message is on disk when it resolves; an empty one clears. */
+  publish(
+    topic: string,
+    payload: Uint8Array | string,
+    options?: { retain?: boolean; qos?: 0 | 1 },
+  ): Promise<void>
+  /** Retained messages whose topics fit the pattern. */
+  retained(pattern: string): IterableIterator<{ topic: string; payload: Buffer }>
+}
+
+/** @throws PermanentError ADDRESS_IN_USE where a port is taken. */
+export async function startBroker(options: BrokerOptions): Promise<Broker> {
+  const { root, log, receiver } = options
+  const limits: BrokerLimits = { ...brokerLimits, ...options.limits }
+  const counters: BrokerCounters = {
+    connections: 0,
+    refusedConnections: 0,
+    published: 0,
+    refusedMessages: 0,
+    missed: 0,
+    slowClients: 0,
+  }
+  const retained = new Retained(options.retained, limits.retained)
+  const admission = new Admission({ root, log, receiver, retained, counters, limits })
+  const aedes = await createAedes(admission, new BrokerStore(retained, options.retained, log), limits, log)
+  for (const { topic, payload } of retained.match([`${root}/+/status`])) {
+    receiver.onStatus(topic.slice(root.length + 1, -'/status'.length), payload)
+  }
+  const gate = openGate(aedes, limits, counters, log)
+  const close = async (): Promise<void> => {
+    await new Promise<void>((resolve) => aedes.close(resolve))
+    gate.close()
+  }
+  const servers = await listenMqtt(options, log, gate.accept).catch(async (error: unknown) => {
+    await close()
+    throw error
+  })
+  return {
+    addresses: servers.map(addressOf),
+    port: (servers[0]?.address() as AddressInfo | undefined)?.port ?? 0,
+    counters,
+    async publish(topic, payload, { retain = false, qos = 0 } = {}) {
+      const bytes = Buffer.from(payload)
+      if (retain) await retained.set(topic, bytes, qos)
+      if (!aedes.closed)
+        await publish(aedes, { cmd: 'publish', dup: false, topic, payload: bytes, qos, retain })
+    },
+    retained: (pattern) => retained.match([pattern]),
+    async [Symbol.asyncDispose]() {
+      const closing = servers.map(closeServer)
+      await close()
+      await Promise.all(closing)
+    },
+  }
+}
+
+const publish = (aedes: Aedes, packet: PublishPacket): Promise<void> =>
+  new Promise((resolve, reject) => aedes.publish(packet, (error) => (error ? reject(error) : resolve())))
+
+async function createAedes(
+  admission: Admission,
+  persistence: BrokerStore,
+  limits: BrokerLimits,
+  log: Log,
+): Promise<Aedes> {
+  const aedes = await Aedes.createBroker({
+    persistence,
+    // Deliveries never wait (see Connection), so there is nothing to queue for.
+    concurrency: 0,
+    drainTimeout: 0,
+    connectTimeout: limits.connectMs,
+    // After four of these, wills of clients that did not come back after a crash are published.
+    heartbeatInterval: 15_000,
+    maxInflightInbound: 16,
+    maxTopicLevels: 20,
+    preConnect: (_client, packet, done) => {
+      // Sessions end with their connection; the CONNACK says so.
+      packet.clean = true
+      done(packet.clientId.length > 256 ? new Error('a client id of more than 256 characters') : null, true)
+    },
+    // Not itself async: Aedes promisifies it, and Node warns of promisified async functions.
+    authorizePublish: (client, packet, done) => void admit(client, packet, done),
+    authorizeSubscribe: (client, subscription, done) =>
+      done(null, admission.maySubscribe(client, subscription.topic) ? subscription : null),
+    authorizeForward: (client, packet) => (admission.mayForward(client, packet) ? packet : null),
+  })
+  async function admit(
+    client: Client | null,
+    packet: PublishPacket,
+    done: (error?: Error | null) => void,
+  ): Promise<void> {
+    let failure: Error | null = aedes.closed ? new Error('the broker is stopping') : null
+    try {
+      if (!failure) await admission.publish(client, packet)
+    } catch (error) {
+      failure = error instanceof Error ? error : new Error(messageOf(error))
+    }
+    done(failure)
+  }
+  const emitter: EventEmitter = aedes
+  emitter.on('error', (error) => log.error('MQTT broker failed', { error: messageOf(error) }))
+  for (const event of ['clientError', 'connectionError'] as const) {
+    aedes.on(event, (client, error) => {
+      const { refusal, remote } = client.conn as Connection
+      const facts = { client: client.id, peer: remote, reason: refusal ?? messageOf(error) }
+      if (refusal === undefined && isNoise(error)) log.debug('MQTT connection ended', facts)
+      else log.warn('MQTT connection closed', facts)
+    })
+  }
+  return aedes
+}
+
+const isNoise = (error: Error): boolean =>
+  ['ECONNRESET', 'EPIPE', 'ERR_STREAM_PREMATURE_CLOSE'].includes(
+    (error as NodeJS.ErrnoException).code ?? '',
+  ) || error.message === 'connection closed'
+
+/** Lets connections in while there are not too many, and ends those that begin a packet and never finish it. */
+function openGate(aedes: Aedes, limits: BrokerLimits, counters: BrokerCounters, log: Log) {
+  const shared: Shared = { limits, unfinishedBytes: 0, outgoingBytes: 0 }
+  const connections = new Set<Connection>()
+  let tokens = limits.connectionsPerSecond
+  const sweep = setInterval(() => {
+    tokens = limits.connectionsPerSecond
+    const late = performance.now() - limits.packetMs
+    for (const connection of connections) {
+      const { unfinishedSinceMs } = connection
+      if (unfinishedSinceMs > 0 && unfinishedSinceMs < late) connection.refuse('a packet that does not end')
+    }
+  }, 1000).unref()
+
+  function accept(socket: Socket): void {
+    const peer = `${socket.remoteAddress ?? ''}:${socket.remotePort ?? ''}`
+    if (tokens-- <= 0 || connections.size >= limits.connections || aedes.closed) {
+      counters.refusedConnections++
+      log.warn('MQTT connection refused', { peer, reason: tokens < 0 ? 'too many at once' : 'too many' })
+      socket.on('error', () => undefined)
+      socket.destroy()
+      return
+    }
+    socket.setNoDelay(true)
+    socket.setKeepAlive(true, 60_000)
+    const connection = new Connection(socket, shared, peer, ownerOf(socket))
+    connections.add(connection)
+    counters.connections++
+    connection.on('close', () => {
+      connections.delete(connection)
+      counters.connections--
+      if (connection.refusal?.includes('too slowly') === true) counters.slowClients++
+    })
+    aedes.handle(connection)
+  }
+  function close(): void {
+    clearInterval(sweep)
+    for (const connection of connections) connection.destroy()
+  }
+  return { accept, close }
+}
