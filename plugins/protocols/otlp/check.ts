@@ -11,21 +11,30 @@ import type { Message } from './schema.ts'
 export const depthLimit = 128
 
 /**
- * Walks the message that the reader's bounds hold; afterwards `position` is at their end.
+ * Walks the message that the reader's bounds hold; afterwards `position` is at their end. A message that stands
+ * twice where one is due is refused too: protobuf would merge the two, which no sender means and no cursor does.
  * @throws WireError with the byte offset where it is malformed.
  */
 export function checkMessage(reader: Reader, message: Message, depth = 0): void {
   if (depth > depthLimit) throw new WireError(`messages nested more than ${depthLimit} deep`, reader.position)
   const { end } = reader
+  let seen = 0
   while (reader.position < end) {
+    const began = reader.position
     const key = reader.key()
-    const inner = (key & 7) === bytesType ? message.byNumber[key >>> 3]?.message : undefined
-    if (!inner) {
+    const field = (key & 7) === bytesType ? message.byNumber[key >>> 3] : undefined
+    if (!field?.message) {
       reader.skip(key)
       continue
     }
+    if (!field.repeated) {
+      // The members of a oneof count as one.
+      const bit = field.presence ? 1 : 2 << field.index
+      if ((seen & bit) !== 0) throw new WireError(`${message.name} with ${field.name} twice`, began)
+      seen |= bit
+    }
     reader.end = reader.length() + reader.position
-    checkMessage(reader, inner, depth + 1)
+    checkMessage(reader, field.message, depth + 1)
     reader.end = end
   }
 }

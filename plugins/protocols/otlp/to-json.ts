@@ -79,7 +79,7 @@ function render(message: Message, values: readonly (string | undefined)[]): stri
   for (const field of message.fields) {
     const value = values[field.index]
     if (value === undefined) continue
-    if (!field.repeated && !field.presence && !field.message && isDefault(value)) continue
+    if (!field.repeated && !field.presence && !field.message && isDefault(field, value)) continue
     if (text !== '') text += ','
     text += field.label
     text += field.repeated ? `[${value}]` : value
@@ -87,8 +87,11 @@ function render(message: Message, values: readonly (string | undefined)[]): stri
   return `{${text}}`
 }
 
-const isDefault = (value: string): boolean =>
-  value === '0' || value === '""' || value === '"0"' || value === 'false'
+/** By the type: `"0"` is the default of an integer, and text like any other. */
+function isDefault({ wireType }: Field, value: string): boolean {
+  if (wireType === bytesType) return value === '""'
+  return value === '0' || value === '"0"' || value === 'false'
+}
 
 function scalar(reader: Reader, type: ScalarType): string {
   switch (type) {

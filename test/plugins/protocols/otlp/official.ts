@@ -6,23 +6,40 @@ import protobuf from 'protobufjs'
 import type { Signal } from '../../../../plugins/contract/signal.ts'
 
 const directory = fileURLToPath(new URL('../../../fixtures/proto/', import.meta.url))
-const root = new protobuf.Root()
-root.resolvePath = (_origin, target) => (target.startsWith('/') ? target : directory + target)
-root.loadSync(
-  ['logs', 'metrics', 'trace'].map(
-    (name) => `opentelemetry/proto/collector/${name}/v1/${name}_service.proto`,
-  ),
-)
-root.resolveAll()
+function load(): protobuf.Root {
+  const root = new protobuf.Root()
+  root.resolvePath = (_origin, target) => (target.startsWith('/') ? target : directory + target)
+  const services = ['logs', 'metrics', 'trace']
+  return root.loadSync(
+    services.map((name) => `opentelemetry/proto/collector/${name}/v1/${name}_service.proto`),
+  )
+}
+const root = load().resolveAll()
 
 const named: Readonly<Record<Signal, string>> = { logs: 'logs', metrics: 'metrics', traces: 'trace' }
 const capital = (name: string): string => name.charAt(0).toUpperCase() + name.slice(1)
 
+const requestName = (signal: Signal): string =>
+  `opentelemetry.proto.collector.${named[signal]}.v1.Export${capital(named[signal])}ServiceRequest`
+
 /** Export*ServiceRequest of the official files. */
-export const officialRequest = (signal: Signal): protobuf.Type =>
-  root.lookupType(
-    `opentelemetry.proto.collector.${named[signal]}.v1.Export${capital(named[signal])}ServiceRequest`,
-  )
+export const officialRequest = (signal: Signal): protobuf.Type => root.lookupType(requestName(signal))
+
+/** The same, with a field at every level that is unknown to everyone else: a later version of the protocol. */
+export function withUnknownFields(signal: Signal): protobuf.Type {
+  const later = load()
+  const extend = (type: protobuf.Type): void => {
+    if (type.fields.unknown) return
+    type.add(new protobuf.Field('unknown', 900, 'string'))
+    for (const field of type.fieldsArray) {
+      const { resolvedType } = field.resolve()
+      if (resolvedType instanceof protobuf.Type) extend(resolvedType)
+    }
+  }
+  const type = later.lookupType(requestName(signal))
+  extend(type)
+  return type
+}
 export const officialResponse = (signal: Signal): protobuf.Type =>
   root.lookupType(
     `opentelemetry.proto.collector.${named[signal]}.v1.Export${capital(named[signal])}ServiceResponse`,
@@ -119,7 +136,8 @@ export function expectedJson(type: protobuf.Type, value: Plain): Plain {
       if ((item as unknown[]).length > 0) out[field.name] = (item as unknown[]).map(convert)
       continue
     }
-    const isDefault = item === '' || item === '0' || item === false || Object.is(item, 0)
+    const text = ['string', 'bytes'].includes(field.type)
+    const isDefault = item === (text ? '' : '0') || item === false || Object.is(item, 0)
     if (!isDefault || partOf || resolvedType instanceof protobuf.Type) out[field.name] = convert(item)
   }
   return out

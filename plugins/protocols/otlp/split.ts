@@ -1,0 +1,113 @@
+// Makes Records of a request that somebody else wrote: by device and class, none larger than a batch. Most requests
+// are of one device and class already, and pass through untouched.
+import { batchLimits, findHeader, stripHeader } from '../../contract/batch.ts'
+import type { Header, Records } from '../../contract/batch.ts'
+import { countRecords } from '../../contract/cursor.ts'
+import type { Signal } from '../../contract/signal.ts'
+import { WireError } from '../../contract/wire.ts'
+import { checkRequest, refuseMalformed } from './check.ts'
+import { Part, Shells, Times, maxPartBytes, maxShellBytes, sizeWithin } from './parts.ts'
+import { walk } from './walk.ts'
+
+export interface Rejected {
+  readonly count: number
+  readonly reason: string
+}
+
+export interface Split {
+  /** In the order of the request within each device and class. */
+  readonly records: Records[]
+  /** Records that fit no batch, to be counted as `invalid`. */
+  readonly rejected: Rejected[]
+}
+
+/** Each device and class of a request makes a part; a request that names more of them is no honest one. */
+export const maxParts = 2000
+
+const unixNow = (): bigint => BigInt(Date.now()) * 1_000_000n
+
+/**
+ * Divides a foreign request by device (`host.id`, else `own.device`) and class. A header is taken off: it is one
+ * that nobody believed. Records are copied as they came, unknown fields included.
+ * @throws PermanentError INPUT_INVALID with the byte offset where the request is malformed.
+ */
+export function splitRequest(signal: Signal, bytes: Uint8Array, own: { readonly device: string }): Split {
+  checkRequest(signal, bytes)
+  return refuseMalformed(signal, bytes.length, () => {
+    const now = unixNow()
+    const request = stripHeader(bytes)
+    return passThrough(signal, request, own.device, now) ?? divide(signal, request, own.device, now)
+  })
+}
+
+/** The whole request as Records, where it is of one device and class and within the limits. */
+function passThrough(signal: Signal, bytes: Uint8Array, own: string, now: bigint): Split | undefined {
+  if (bytes.length > maxPartBytes) return undefined
+  const records = walk(signal, bytes, own, now)
+  if (!records.next()) return { records: [], rejected: [] }
+  const { device, class: name } = records
+  const times = new Times()
+  let count = 0
+  do {
+    if (records.device !== device || records.class !== name || ++count > batchLimits.records) return undefined
+    times.see(records.low, records.high)
+  } while (records.next())
+  const { from, to } = times
+  return { records: [{ device, signal, class: name, count, from, to, bytes }], rejected: [] }
+}
+
+function divide(signal: Signal, bytes: Uint8Array, own: string, now: bigint): Split {
+  const done: Records[] = []
+  const open = new Map<string, Part>()
+  const refused = new Map<string, number>()
+  const records = walk(signal, bytes, own, now)
+  const shells = new Shells(records)
+  while (records.next()) {
+    shells.follow()
+    const size = records.record.end - records.record.start
+    const key = `${records.class} ${records.device}`
+    let part = open.get(key)
+    const reason =
+      !part && open.size >= maxParts
+        ? `more than ${maxParts} devices and classes in one request`
+        : refusal(size, shells.size)
+    if (reason !== undefined) {
+      refused.set(reason, (refused.get(reason) ?? 0) + 1)
+      continue
+    }
+    if (part?.isFullFor(size, shells) === true) {
+      done.push(part.finish(signal))
+      part = undefined
+    }
+    if (!part) {
+      part = new Part(records.device, records.class)
+      open.set(key, part)
+    }
+    part.add(records, shells)
+  }
+  for (const part of open.values()) done.push(part.finish(signal))
+  return { records: done, rejected: [...refused].map(([reason, count]) => ({ count, reason })) }
+}
+
+function refusal(recordBytes: number, shellBytes: number): string | undefined {
+  if (shellBytes > maxShellBytes) {
+    return `Resource, scope and metric around a record have ${shellBytes} bytes, at most ${maxShellBytes} are allowed`
+  }
+  return sizeWithin(recordBytes, shellBytes) > maxPartBytes
+    ? `a record has ${recordBytes} bytes, more than fit a batch of ${maxPartBytes}`
+    : undefined
+}
+
+/**
+ * The header of a request that is a batch as our sealer made it: exactly one header, and as many records as it
+ * counts. Everything else counts as a request without one. Whether its collector may speak is for the caller.
+ */
+export function believedHeader(signal: Signal, bytes: Uint8Array): Header | undefined {
+  try {
+    const header = findHeader(bytes)
+    return header && countRecords(signal, bytes) === header.count ? header : undefined
+  } catch (error) {
+    if (error instanceof WireError) return undefined
+    throw error
+  }
+}
