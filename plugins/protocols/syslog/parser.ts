@@ -7,11 +7,11 @@ import { isUtf8 } from 'node:buffer'
 import { LogsEncoder } from '../../contract/encoder.ts'
 import { PermanentError } from '../../contract/errors.ts'
 import { errorSeverity } from '../../contract/signal.ts'
-import { encodeKey, writeKeyValue } from '../../contract/values.ts'
 import { Writer } from '../../contract/wire.ts'
 import type { Records } from '../../contract/batch.ts'
 import type { Class } from '../../contract/signal.ts'
-import type { AttributeValue } from '../../contract/values.ts'
+import { HeaderAttributes, encodeAttribute } from './attributes.ts'
+import type { HeaderSpans } from './attributes.ts'
 import { StructuredData } from './structured-data.ts'
 import { Header3164, isDigit } from './header.ts'
 import { cutUtf8, isContinuation } from './text.ts'
@@ -38,24 +38,9 @@ const severityTexts = severities.map(([text]) => {
   return out.take()
 })
 
-/** An attribute of a log record, encoded once. */
-export function encodeAttribute(key: string, value: AttributeValue): Uint8Array {
-  const out = new Writer(64)
-  writeKeyValue(out, 6, key, value)
-  return out.take()
-}
-
-const facilities = Array.from({ length: 24 }, (_, index) => encodeAttribute('syslog.facility', index))
-const versionOne = encodeAttribute('syslog.version', 1)
 const malformedAttribute = encodeAttribute('dpulse.malformed', true)
 const truncatedAttribute = encodeAttribute('dpulse.truncated', true)
 const suspectAttribute = encodeAttribute('dpulse.clock.suspect', true)
-const keys = {
-  hostname: encodeKey('syslog.hostname'),
-  appname: encodeKey('syslog.appname'),
-  procid: encodeKey('syslog.procid'),
-  msgid: encodeKey('syslog.msgid'),
-}
 
 /** user.notice (RFC 3164 §4.3.3). */
 const defaultPriority = 13
@@ -112,16 +97,20 @@ export class SyslogParser {
   readonly #header: Header3164
   #observed = 0
   #observedNanos = 0
-  // The message at hand, as offsets; -1 where a field is absent.
-  #hostStart = -1
-  #hostEnd = 0
-  #appStart = -1
-  #appEnd = 0
-  #procStart = -1
-  #procEnd = 0
-  #idStart = -1
-  #idEnd = 0
-  #version = 0
+  // The message at hand, as offsets.
+  readonly #attributes = new HeaderAttributes()
+  readonly #spans: HeaderSpans = {
+    facility: 0,
+    version: 0,
+    hostStart: -1,
+    hostEnd: 0,
+    appStart: -1,
+    appEnd: 0,
+    procStart: -1,
+    procEnd: 0,
+    idStart: -1,
+    idEnd: 0,
+  }
   #bodyStart = 0
   #bodyEnd = 0
   #original: Uint8Array | undefined
@@ -184,28 +173,29 @@ export class SyslogParser {
   }
 
   #write(bytes: Buffer, start: number, end: number, origin: Origin, truncated: boolean): void {
-    this.#hostStart = this.#appStart = this.#procStart = this.#idStart = -1
-    this.#version = 0
-    this.#header.sequence = -1
-    this.#data.clear()
+    this.#clear()
     const first = bytes[start] === 0xef && bytes[start + 1] === 0xbb && bytes[start + 2] === 0xbf ? 3 : 0
     const found = priorityAt(bytes, start + first, end)
     const priority = found < 0 ? defaultPriority : found >> 8
     const at = start + first + (found < 0 ? 0 : found & 255)
-    this.#time.seconds = this.#observed
-    this.#time.nanos = this.#observedNanos
     this.#bodyEnd = end
     const malformed = !this.#read(bytes, at, end, origin.local, found >= 0)
     if (malformed) {
-      this.#hostStart = this.#appStart = this.#procStart = this.#idStart = -1
-      this.#version = 0
-      this.#data.clear()
-      this.#time.seconds = this.#observed
-      this.#time.nanos = this.#observedNanos
+      this.#clear()
       this.#bodyStart = start
-      this.#bodyEnd = end
     }
+    this.#spans.facility = priority >> 3
     this.#encode(bytes, priority, origin, malformed, truncated)
+  }
+
+  #clear(): void {
+    const spans = this.#spans
+    spans.hostStart = spans.appStart = spans.procStart = spans.idStart = -1
+    spans.version = 0
+    this.#header.sequence = -1
+    this.#data.clear()
+    this.#time.seconds = this.#observed
+    this.#time.nanos = this.#observedNanos
   }
 
   #read(bytes: Buffer, at: number, end: number, local: boolean, hasPriority: boolean): boolean {
@@ -215,7 +205,7 @@ export class SyslogParser {
       while (behind < end && behind - at < 3 && isDigit(bytes[behind]))
         version = version * 10 + (bytes[behind++] ?? 0) - 0x30
       if (bytes[behind] === 0x20 && behind < end) {
-        this.#version = version
+        this.#spans.version = version
         return this.#read5424(bytes, behind + 1, end)
       }
     }
@@ -223,6 +213,7 @@ export class SyslogParser {
   }
 
   #read5424(bytes: Buffer, start: number, end: number): boolean {
+    const spans = this.#spans
     let at = start
     if (bytes[at] === 0x2d) {
       at++
@@ -235,18 +226,18 @@ export class SyslogParser {
       }
     }
     if (at >= end || bytes[at] !== 0x20) return false
-    this.#hostStart = at + 1
-    at = this.#hostEnd = tokenEnd(bytes, at + 1, end)
-    if (at >= end || at === this.#hostStart) return false
-    this.#appStart = at + 1
-    at = this.#appEnd = tokenEnd(bytes, at + 1, end)
-    if (at >= end || at === this.#appStart) return false
-    this.#procStart = at + 1
-    at = this.#procEnd = tokenEnd(bytes, at + 1, end)
-    if (at >= end || at === this.#procStart) return false
-    this.#idStart = at + 1
-    at = this.#idEnd = tokenEnd(bytes, at + 1, end)
-    if (at >= end || at === this.#idStart) return false
+    spans.hostStart = at + 1
+    at = spans.hostEnd = tokenEnd(bytes, at + 1, end)
+    if (at >= end || at === spans.hostStart) return false
+    spans.appStart = at + 1
+    at = spans.appEnd = tokenEnd(bytes, at + 1, end)
+    if (at >= end || at === spans.appStart) return false
+    spans.procStart = at + 1
+    at = spans.procEnd = tokenEnd(bytes, at + 1, end)
+    if (at >= end || at === spans.procStart) return false
+    spans.idStart = at + 1
+    at = spans.idEnd = tokenEnd(bytes, at + 1, end)
+    if (at >= end || at === spans.idStart) return false
     at++
     if (at >= end) return false
     at = bytes[at] === 0x2d ? at + 1 : bytes[at] === 0x5b ? this.#data.scan(bytes, at, end) : -1
@@ -271,12 +262,13 @@ export class SyslogParser {
 
   #takeHeader(): void {
     const header = this.#header
-    this.#hostStart = header.hostStart
-    this.#hostEnd = header.hostEnd
-    this.#appStart = header.appStart
-    this.#appEnd = header.appEnd
-    this.#procStart = header.procStart
-    this.#procEnd = header.procEnd
+    const spans = this.#spans
+    spans.hostStart = header.hostStart
+    spans.hostEnd = header.hostEnd
+    spans.appStart = header.appStart
+    spans.appEnd = header.appEnd
+    spans.procStart = header.procStart
+    spans.procEnd = header.procEnd
     this.#bodyStart = header.bodyStart
   }
 
@@ -294,19 +286,13 @@ export class SyslogParser {
     encoder.field(severityTexts[severity] ?? malformedAttribute)
     if (this.#bodyEnd > this.#bodyStart) encoder.bodyBytes(bytes, this.#bodyStart, this.#bodyEnd)
     else encoder.body('')
-    encoder.field(facilities[priority >> 3] ?? malformedAttribute)
-    if (this.#hostStart >= 0) field(encoder, keys.hostname, bytes, this.#hostStart, this.#hostEnd)
-    if (this.#appStart >= 0) field(encoder, keys.appname, bytes, this.#appStart, this.#appEnd)
-    if (this.#procStart >= 0) field(encoder, keys.procid, bytes, this.#procStart, this.#procEnd)
-    if (this.#idStart >= 0) field(encoder, keys.msgid, bytes, this.#idStart, this.#idEnd)
-    if (this.#version === 1) encoder.field(versionOne)
-    else if (this.#version > 0) encoder.attribute('syslog.version', this.#version)
+    encoder.field(this.#attributes.of(bytes, this.#spans))
     this.#data.write(bytes, encoder)
     if (origin.peer !== undefined) encoder.field(origin.peer)
     if (malformed) encoder.field(malformedAttribute)
     if (truncated) encoder.field(truncatedAttribute)
     if (Math.abs(seconds - this.#observed) > day) encoder.field(suspectAttribute)
-    if (!malformed && this.#header.sequence >= 0) {
+    if (this.#header.sequence >= 0) {
       encoder.attribute('syslog.sequence', this.#header.sequence)
     }
     if (this.#original !== undefined) encoder.attribute('log.record.original', this.#original)
@@ -318,12 +304,6 @@ export class SyslogParser {
     this.#deliver(encoder.finish(this.#options.device, name))
     encoder.begin(this.#options.resource)
   }
-}
-
-// The NILVALUE is an absent attribute.
-function field(encoder: LogsEncoder, key: Uint8Array, bytes: Buffer, start: number, end: number): void {
-  if (end - start === 1 && bytes[start] === 0x2d) return
-  encoder.attributeBytes(key, bytes, start, end)
 }
 
 function isTrailer(byte: number | undefined): boolean {

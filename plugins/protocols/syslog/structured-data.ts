@@ -117,7 +117,8 @@ export class StructuredData {
     this.#stamp++
     let repeated = false
     for (let index = 0; index < count; index++) {
-      const key = this.#keyOf(bytes, index * perParam)
+      // Lines of one program carry the same names in the same order.
+      const key = this.#guess(bytes, index) ?? this.#keyOf(bytes, index * perParam)
       if (key.stamp === this.#stamp) {
         key.count++
         repeated = true
@@ -172,6 +173,23 @@ export class StructuredData {
     return size
   }
 
+  #guess(bytes: Uint8Array, index: number): Key | undefined {
+    const key = this.#keys[index]
+    if (key === undefined) return undefined
+    const spans = this.#spans
+    const base = index * perParam
+    return isKey(
+      key,
+      bytes,
+      spans[base] ?? 0,
+      spans[base + 1] ?? 0,
+      spans[base + 2] ?? 0,
+      spans[base + 3] ?? 0,
+    )
+      ? key
+      : undefined
+  }
+
   #keyOf(bytes: Uint8Array, base: number): Key {
     const spans = this.#spans
     const idStart = spans[base] ?? 0
@@ -182,21 +200,13 @@ export class StructuredData {
     for (let at = idStart; at < idEnd; at++) hash = (Math.imul(hash, 31) + (bytes[at] ?? 0)) | 0
     if (nameEnd > nameStart) hash = (Math.imul(hash, 31) + 0x2e) | 0
     for (let at = nameStart; at < nameEnd; at++) hash = (Math.imul(hash, 31) + (bytes[at] ?? 0)) | 0
-    const idLength = idEnd - idStart
-    const length = nameEnd > nameStart ? idLength + 1 + nameEnd - nameStart : idLength
     const bucket = this.#table.get(hash)
     if (bucket !== undefined) {
-      // Compared by the whole name: `a.b` with `c` and `a` with `b.c` are one attribute.
-      for (const key of bucket) {
-        const from = key.encoded.length - length
-        if (key.length !== length || !equal(key.encoded, from, bytes, idStart, idEnd)) continue
-        if (nameEnd === nameStart) return key
-        if (key.encoded[from + idLength] !== 0x2e) continue
-        if (equal(key.encoded, from + idLength + 1, bytes, nameStart, nameEnd)) return key
-      }
+      for (const key of bucket) if (isKey(key, bytes, idStart, idEnd, nameStart, nameEnd)) return key
     }
     const id = Buffer.from(bytes.subarray(idStart, idEnd)).toString('utf8')
     const name = Buffer.from(bytes.subarray(nameStart, nameEnd)).toString('utf8')
+    const length = idEnd - idStart + (name === '' ? 0 : 1 + nameEnd - nameStart)
     return this.#learn(hash, name === '' ? prefix + id : `${prefix}${id}.${name}`, length)
   }
 
@@ -212,6 +222,7 @@ export class StructuredData {
   // Names come from outside: a sender that invents them must not fill the memory.
   #forget(): void {
     this.#table = new Map()
+    this.#keys.length = 0
     this.#known = 0
   }
 }
@@ -224,6 +235,25 @@ function nameEnd(bytes: Uint8Array, start: number, end: number): number {
     if (byte === 0x3d || byte <= 0x20 || byte === 0x5d || byte === 0x22) break
   }
   return at
+}
+
+// Compared by the whole name: `a.b` with `c` and `a` with `b.c` are one attribute.
+function isKey(
+  key: Key,
+  bytes: Uint8Array,
+  idStart: number,
+  idEnd: number,
+  nameStart: number,
+  nameEnd: number,
+): boolean {
+  const idLength = idEnd - idStart
+  const nameLength = nameEnd - nameStart
+  if (key.length !== (nameLength > 0 ? idLength + 1 + nameLength : idLength)) return false
+  const { encoded } = key
+  const from = encoded.length - key.length
+  if (!equal(encoded, from, bytes, idStart, idEnd)) return false
+  if (nameLength === 0) return true
+  return encoded[from + idLength] === 0x2e && equal(encoded, from + idLength + 1, bytes, nameStart, nameEnd)
 }
 
 function equal(known: Uint8Array, from: number, bytes: Uint8Array, start: number, end: number): boolean {
