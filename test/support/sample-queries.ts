@@ -300,12 +300,18 @@ function stepped(
     const start = time - (time % step)
     buckets.set(start, [...(buckets.get(start) ?? []), Number(value)])
   }
-  return [...buckets].map(([start, values]) => [start, aggregated(values, step, how)])
+  let before: number | undefined
+  return [...buckets].map(([start, values]) => {
+    const from = before ?? values[0] ?? 0
+    before = values.at(-1)
+    return [start, aggregated(values, from, step, how)]
+  })
 }
 
-function aggregated(values: readonly number[], step: bigint, how: string): number {
+// A rise counts from the last value of the step before.
+function aggregated(values: readonly number[], from: number, step: bigint, how: string): number {
   const sum = values.reduce((total, value) => total + value, 0)
-  const rise = (values.at(-1) ?? 0) - (values[0] ?? 0)
+  const rise = (values.at(-1) ?? 0) - from
   if (how === 'sum') return sum
   if (how === 'min') return Math.min(...values)
   if (how === 'max') return Math.max(...values)

@@ -1,0 +1,241 @@
+// One metric of one device over time, drawn by uPlot, which is served beside this page.
+import type UPlot from 'uplot'
+import type { MetricInfo, SeriesResult } from '../../aggregator/query.ts'
+import { ask } from './api.ts'
+import { h, setText } from './dom.ts'
+import { quantity, text, unitOfRate } from './format.ts'
+import { rangeSeconds } from './view.ts'
+
+// A path of the server, not of the file system: TypeScript has nothing to resolve.
+const vendor: string = '/vendor/uplot.js'
+const { default: Plot } = (await import(vendor)) as { default: typeof UPlot }
+
+const mostSeries = 10
+const height = 180
+const steps = [1, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200]
+
+export interface Chart {
+  element: HTMLElement
+  load(since: string): Promise<void>
+  remove(): void
+}
+
+export function createChart(metric: MetricInfo, device: string, signal: AbortSignal): Chart {
+  const counter = metric.kind === 'counter'
+  const unit = counter ? unitOfRate(metric.unit) : metric.unit
+  const note = h('small', {}, counter ? 'per second' : '')
+  const place = h('div', { class: 'plot' })
+  const legend = h('ul', { class: 'legend' })
+  const element = h(
+    'figure',
+    { class: 'panel chart', 'data-metric': metric.name },
+    h('figcaption', {}, h('b', {}, metric.name), note),
+    place,
+    legend,
+  )
+  let plot: UPlot | undefined
+  let labels = ''
+  let latest: SeriesResult[] = []
+  const colours = () => paletteOf(element)
+
+  const draw = () => {
+    const shown = strongest(latest)
+    const names = labelsOf(shown)
+    const hidden = latest.length - shown.length
+    setText(
+      note,
+      [counter ? 'per second' : '', hidden > 0 ? `${hidden} more series` : ''].filter(Boolean).join(', '),
+    )
+    const data = align(shown)
+    if (plot !== undefined && labels === names.join('\n')) {
+      plot.setData(data)
+      return
+    }
+    labels = names.join('\n')
+    plot?.destroy()
+    const width = Math.max(200, place.clientWidth)
+    plot = new Plot(
+      optionsOf(width, unit, names, colours(), (index) =>
+        showLegend(legend, shown, names, colours(), unit, index, plot),
+      ),
+      data,
+      place,
+    )
+    showLegend(legend, shown, names, colours(), unit, undefined, plot)
+  }
+  const redraw = () => {
+    labels = ''
+    if (latest.length > 0) draw()
+  }
+  const resized = new ResizeObserver(() => plot?.setSize({ width: Math.max(200, place.clientWidth), height }))
+  resized.observe(place)
+  window.addEventListener('themechange', redraw, { signal })
+  signal.addEventListener('abort', () => {
+    resized.disconnect()
+    plot?.destroy()
+  })
+  return {
+    element,
+    async load(since) {
+      const seconds = rangeSeconds[since] ?? 3600
+      const step = steps.find((one) => seconds / one <= 240) ?? 7200
+      const aggregate = counter ? 'rate' : 'mean'
+      const query = { metric: metric.name, device, since, step: `${step}s`, aggregate, limit: 200_000 }
+      const list = await ask<SeriesResult[]>('/api/query', query, signal)
+      if (list === undefined || signal.aborted) return
+      latest = list.filter(({ points }) => points.length > 0)
+      place.classList.toggle('nothing', latest.length === 0)
+      draw()
+    },
+    remove() {
+      resized.disconnect()
+      plot?.destroy()
+      element.remove()
+    },
+  }
+}
+
+// Too many lines say nothing: those with the highest values stay, in a steady order.
+function strongest(list: readonly SeriesResult[]): SeriesResult[] {
+  const peak = ({ points }: SeriesResult) =>
+    points.reduce((most, [, value]) => Math.max(most, Math.abs(Number(value))), 0)
+  const kept = new Set([...list].sort((a, b) => peak(b) - peak(a)).slice(0, mostSeries))
+  return list.filter((series) => kept.has(series))
+}
+
+// Only the attributes in which they differ.
+function labelsOf(list: readonly SeriesResult[]): string[] {
+  const keys = [...new Set(list.flatMap(({ attributes }) => Object.keys(attributes)))]
+  const differing = keys.filter(
+    (key) => new Set(list.map(({ attributes }) => text(attributes[key]))).size > 1,
+  )
+  return list.map(({ attributes, metric }) => {
+    const wanted = differing.length > 0 ? differing : keys
+    return wanted.map((key) => text(attributes[key] ?? '–')).join(' ') || metric
+  })
+}
+
+// uPlot wants one axis of times for all series; where one has no point there it has null.
+function align(list: readonly SeriesResult[]): UPlot.AlignedData {
+  const columns = list.map(
+    ({ points }) => new Map(points.map(([time, value]) => [Date.parse(time) / 1000, Number(value)])),
+  )
+  const times = [...new Set(columns.flatMap((column) => [...column.keys()]))].sort((a, b) => a - b)
+  return [times, ...columns.map((column) => times.map((time) => column.get(time) ?? null))]
+}
+
+function paletteOf(element: HTMLElement): string[] {
+  return Array.from({ length: mostSeries }, (_, index) => colourOf(element, `--series-${index + 1}`))
+}
+
+// A canvas wants the colour itself, which depends on light or dark: the style of an element knows it.
+function colourOf(parent: HTMLElement, name: string): string {
+  const probe = h('i', { hidden: true })
+  probe.style.color = `var(${name})`
+  parent.append(probe)
+  const { color } = getComputedStyle(probe)
+  probe.remove()
+  return color
+}
+
+function optionsOf(
+  width: number,
+  unit: string,
+  names: readonly string[],
+  colours: readonly string[],
+  onCursor: (index: number | undefined) => void,
+): UPlot.Options {
+  const ink = colourOf(document.body, '--muted')
+  const grid = { stroke: colourOf(document.body, '--line'), width: 1 }
+  const font = '11px system-ui, sans-serif'
+  return {
+    width,
+    height,
+    legend: { show: false },
+    cursor: { y: false, drag: { x: false, y: false } },
+    hooks: { setCursor: [(plot) => onCursor(plot.cursor.idx ?? undefined)] },
+    scales: { y: { range: (_, low, high) => rangeOf(low, high, unit) } },
+    padding: [8, 10, 0, 0],
+    axes: [
+      {
+        stroke: ink,
+        grid,
+        ticks: { show: false },
+        font,
+        space: 80,
+        size: 28,
+        values: (_, splits) => timesOf(splits),
+      },
+      {
+        stroke: ink,
+        grid,
+        ticks: { show: false },
+        font,
+        size: 68,
+        space: 32,
+        // Bytes are counted in powers of two, so their lines stand at round ones.
+        ...(unit.startsWith('By') && { incrs: Array.from({ length: 50 }, (_, power) => 2 ** power) }),
+        values: (_, splits) => splits.map((value) => quantity(value, unit)),
+      },
+    ],
+    series: [
+      {},
+      ...names.map((label, index) => ({
+        label,
+        stroke: colours[index] ?? '#888',
+        width: 1.5,
+        points: { show: false },
+      })),
+    ],
+  }
+}
+
+// 24 hours; days where the lines are days apart.
+function timesOf(splits: readonly number[]): string[] {
+  const apart = (splits[1] ?? 0) - (splits[0] ?? 0)
+  const two = (value: number) => String(value).padStart(2, '0')
+  return splits.map((seconds) => {
+    const date = new Date(seconds * 1000)
+    const day = `${two(date.getMonth() + 1)}-${two(date.getDate())}`
+    const time = `${two(date.getHours())}:${two(date.getMinutes())}`
+    if (apart >= 43_200) return day
+    return apart < 60 ? `${time}:${two(date.getSeconds())}` : time
+  })
+}
+
+// Shares and amounts stand on zero; a temperature is looked at closely.
+function rangeOf(low: number | null, high: number | null, unit: string): [number, number] {
+  if (low === null || high === null || !Number.isFinite(low) || !Number.isFinite(high)) return [0, 1]
+  if (unit === 'Cel' || unit === 's') {
+    const margin = Math.max((high - low) * 0.15, 1)
+    return [low - margin, high + margin]
+  }
+  const top = high > 0 ? high * 1.08 : 1
+  return [low < 0 ? low * 1.08 : 0, unit === '1' && high <= 1 ? Math.max(Math.min(1, top), 0.05) : top]
+}
+
+function showLegend(
+  legend: HTMLElement,
+  list: readonly SeriesResult[],
+  names: readonly string[],
+  colours: readonly string[],
+  unit: string,
+  index: number | undefined,
+  plot: UPlot | undefined,
+): void {
+  if (legend.childElementCount !== names.length || legend.dataset.names !== names.join('\n')) {
+    legend.dataset.names = names.join('\n')
+    legend.replaceChildren(
+      ...names.map((name, at) => {
+        const mark = h('i', {})
+        mark.style.background = colours[at] ?? ''
+        return h('li', {}, mark, h('span', {}, name), h('b', {}))
+      }),
+    )
+  }
+  for (const [at, series] of list.entries()) {
+    const value = index === undefined ? series.points.at(-1)?.[1] : (plot?.data[at + 1]?.[index] ?? undefined)
+    const cell = legend.children[at]?.lastElementChild
+    if (cell) setText(cell, value === undefined ? '–' : quantity(value, unit))
+  }
+}
