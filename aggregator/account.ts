@@ -88,11 +88,9 @@ export class Accounts {
     return 'new'
   }
 
-  /** The journal could not take a batch that `record` called new. What it announced stays announced. */
-  revert(header: Header): void {
-    const key = streamKey(header)
-    const account = this.#accounts.get(key)
-    if (account?.acknowledged.remove(header.seq) === true) account.records -= header.count
+  /** Begins a commit: what is recorded in it shows only once it is applied. */
+  stage(nowMs: number): Stage {
+    return new Stage(this, nowMs)
   }
 
   /** What a birth says of earlier sessions. Keys of the accounts that changed. */
@@ -187,6 +185,59 @@ export class Accounts {
     if (held) held.add(key)
     else this.#held.set(collector, new Set([key]))
   }
+}
+
+type Totals = Omit<Account, keyof StreamId | 'acknowledged'>
+
+/**
+ * What a commit of the journal will change. The rows must be known before the commit and the accounts must not tell of
+ * it until it is on disk: so everything is recorded, written down and taken back, and recorded again afterwards.
+ */
+export class Stage {
+  readonly #accounts: Accounts
+  readonly #nowMs: number
+  readonly #before = new Map<string, Totals | undefined>()
+  readonly #fresh: Header[] = []
+
+  constructor(accounts: Accounts, nowMs: number) {
+    this.#accounts = accounts
+    this.#nowMs = nowMs
+  }
+
+  /** As `Accounts.record`; batches of the same stage count. */
+  record(header: Header): 'new' | 'duplicate' {
+    const key = streamKey(header)
+    const known = this.#accounts.get(key)
+    const totals = known && totalsOf(known)
+    const verdict = this.#accounts.record(header, this.#nowMs)
+    if (verdict === 'duplicate') return verdict
+    if (!this.#before.has(key)) this.#before.set(key, totals)
+    this.#fresh.push(header)
+    return verdict
+  }
+
+  /** The rows as they will be; takes everything back. Also of streams that changed otherwise, by `keys`. */
+  rows(keys: Iterable<string>): [string, Uint8Array][] {
+    const changed = new Set([...this.#before.keys(), ...keys])
+    const rows: [string, Uint8Array][] = []
+    for (const key of changed) if (this.#accounts.get(key)) rows.push([key, this.#accounts.encode(key)])
+    for (const header of this.#fresh) this.#accounts.get(streamKey(header))?.acknowledged.remove(header.seq)
+    for (const [key, totals] of this.#before) {
+      if (totals) Object.assign(this.#accounts.get(key) ?? {}, totals)
+      else this.#accounts.forget(key)
+    }
+    return rows
+  }
+
+  /** The commit is on disk. */
+  apply(): void {
+    for (const header of this.#fresh) this.#accounts.record(header, this.#nowMs)
+  }
+}
+
+function totalsOf(account: Account): Totals {
+  const { records, produced, dropped, lastSeq, firstSeenMs, lastSeenMs, ended, held } = account
+  return { records, produced, dropped, lastSeq, firstSeenMs, lastSeenMs, ended, held }
 }
 
 function announce(

@@ -7,14 +7,14 @@ import { TLSSocket, createServer as createTlsServer } from 'node:tls'
 import type { Log } from '../plugins/contract/define.ts'
 import { PermanentError, messageOf } from '../plugins/contract/errors.ts'
 import { portTaken } from '../plugins/contract/ports.ts'
+import type { Address } from '../plugins/contract/settings.ts'
 
 export interface ListenOptions {
-  hosts: readonly string[]
-  port: number
+  listen: readonly Address[]
   /** Names the option that moves the port, for the error when it is taken. */
   movePort?: string
   /** With `ca`, clients need a certificate, whose common name is the collector that they may speak for. */
-  tls?: { hosts: readonly string[]; port: number; cert: string; key: string; ca?: string }
+  tls?: { listen: readonly Address[]; cert: string; key: string; ca?: string }
 }
 
 /** @throws PermanentError ADDRESS_IN_USE where a port is taken, CREDENTIAL_MISSING where a certificate is absent. */
@@ -77,27 +77,26 @@ function tlsServer(tls: NonNullable<ListenOptions['tls']>, log: Log, accept: (so
 
 async function listen(
   create: () => Server,
-  { hosts, port, movePort = '--port-offset' }: Omit<ListenOptions, 'tls'>,
+  { listen: addresses, movePort = '--port-offset' }: Omit<ListenOptions, 'tls'>,
   log: Log,
 ): Promise<Server[]> {
   const servers: Server[] = []
-  for (const host of hosts) {
+  for (const { host, port } of addresses) {
     const server = create()
-    const wanted = port || ((servers[0]?.address() as AddressInfo | undefined)?.port ?? 0)
     try {
-      server.listen({ port: wanted, host, exclusive: true, backlog: 1024 })
+      server.listen({ port, host: host || '::', exclusive: true, backlog: 1024 })
       await once(server, 'listening')
       servers.push(server)
     } catch (cause) {
       const { code } = cause as NodeJS.ErrnoException
       // A machine without IPv6 is no reason to fail while IPv4 works.
-      if ((code === 'EADDRNOTAVAIL' || code === 'EAFNOSUPPORT') && hosts.length > 1) {
-        log.info('address not available', { host, port: wanted })
+      if ((code === 'EADDRNOTAVAIL' || code === 'EAFNOSUPPORT') && addresses.length > 1) {
+        log.info('address not available', { host, port })
         continue
       }
       for (const one of servers) one.close()
       if (code === 'EADDRINUSE') {
-        throw new PermanentError('ADDRESS_IN_USE', portTaken('MQTT', wanted, 'tcp', movePort), { cause })
+        throw new PermanentError('ADDRESS_IN_USE', portTaken('MQTT', port, 'tcp', movePort), { cause })
       }
       throw cause
     }

@@ -72,10 +72,17 @@ export interface Broker extends AsyncDisposable {
   retained(pattern: string): IterableIterator<{ topic: string; payload: Buffer }>
 }
 
+/** What all connections may hold together stays the same, however many are allowed. */
+function limitsFrom(given: Partial<BrokerLimits> = {}): BrokerLimits {
+  const limits = { ...brokerLimits, ...given }
+  const share = Math.max(16 * 1024, Math.floor((512 * MiB) / limits.connections))
+  return { ...limits, incomingBytes: Math.min(limits.incomingBytes, share) }
+}
+
 /** @throws PermanentError ADDRESS_IN_USE where a port is taken. */
 export async function startBroker(options: BrokerOptions): Promise<Broker> {
   const { root, log, receiver } = options
-  const limits: BrokerLimits = { ...brokerLimits, ...options.limits }
+  const limits = limitsFrom(options.limits)
   const counters: BrokerCounters = {
     connections: 0,
     refusedConnections: 0,
