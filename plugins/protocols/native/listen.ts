@@ -1,0 +1,46 @@
+// What a receiver of datagrams is given and gives, however it receives.
+import type { Log } from '../../contract/define.ts'
+
+/** A UDP address (`host` an IP address) or a socket file. */
+export type DatagramListen =
+  | { readonly host: string; readonly port: number }
+  | { readonly path: string; readonly mode: number }
+
+export interface DatagramOptions<Peer> {
+  readonly listen: readonly DatagramListen[]
+  /** Bytes that the kernel may hold for each socket. */
+  readonly receiveBuffer: number
+  /** Longer datagrams are cut. */
+  readonly longest: number
+  readonly log: Log
+  /** Made once for each sender while it is remembered; `host` is empty in the Unix domain. */
+  peer(host: string): Peer
+  /** `bytes` may be read only during the call; `ascii` says that they are known to be so. */
+  take(bytes: Buffer, start: number, end: number, peer: Peer, ascii: boolean, truncated: boolean): void
+  /** Nothing more is there for now. */
+  pause(): void
+  /** The kernel had no room for so many datagrams. */
+  dropped(count: number): void
+}
+
+export interface DatagramReceiver {
+  /** As given, with the ports that were chosen. */
+  readonly listen: readonly DatagramListen[]
+  /** Whether recvmmsg does it. */
+  readonly native: boolean
+  /** Rejects when receiving has failed by itself. */
+  readonly failed: Promise<never>
+  /** Hands over what has arrived, then closes. */
+  stop(): Promise<void>
+}
+
+/** Why a socket could not be opened, with the `code` of the system (`EADDRINUSE`). */
+export class ListenError extends Error {
+  readonly code: string
+  readonly listen: DatagramListen
+  constructor(code: string, listen: DatagramListen, options?: ErrorOptions) {
+    super(`${code} at ${'path' in listen ? listen.path : `${listen.host}:${listen.port}`}`, options)
+    this.code = code
+    this.listen = listen
+  }
+}
