@@ -36,6 +36,9 @@ export function createChart(metric: MetricInfo, device: string, signal: AbortSig
   let plot: UPlot | undefined
   let labels = ''
   let latest: SeriesResult[] = []
+  // All charts show the same stretch of time, whether or not it is full.
+  let seconds = 3600
+  const stretch = (): [number, number] => [Date.now() / 1000 - seconds, Date.now() / 1000]
   const colours = () => paletteOf(element)
 
   const draw = () => {
@@ -55,7 +58,7 @@ export function createChart(metric: MetricInfo, device: string, signal: AbortSig
     plot?.destroy()
     const width = Math.max(200, place.clientWidth)
     plot = new Plot(
-      optionsOf(width, unit, names, colours(), (index) =>
+      optionsOf(width, unit, names, colours(), stretch, (index) =>
         showLegend(legend, shown, names, colours(), unit, index, plot),
       ),
       data,
@@ -77,7 +80,7 @@ export function createChart(metric: MetricInfo, device: string, signal: AbortSig
   return {
     element,
     async load(since) {
-      const seconds = rangeSeconds[since] ?? 3600
+      seconds = rangeSeconds[since] ?? 3600
       const step = steps.find((one) => seconds / one <= 240) ?? 7200
       const aggregate = counter ? 'rate' : 'mean'
       const query = { metric: metric.name, device, since, step: `${step}s`, aggregate, limit: 200_000 }
@@ -143,6 +146,7 @@ function optionsOf(
   unit: string,
   names: readonly string[],
   colours: readonly string[],
+  stretch: () => [number, number],
   onCursor: (index: number | undefined) => void,
 ): UPlot.Options {
   const ink = colourOf(document.body, '--muted')
@@ -154,8 +158,8 @@ function optionsOf(
     legend: { show: false },
     cursor: { y: false, drag: { x: false, y: false } },
     hooks: { setCursor: [(plot) => onCursor(plot.cursor.idx ?? undefined)] },
-    scales: { y: { range: (_, low, high) => rangeOf(low, high, unit) } },
-    padding: [8, 10, 0, 0],
+    scales: { x: { range: () => stretch() }, y: { range: (_, low, high) => rangeOf(low, high, unit) } },
+    padding: [8, 20, 0, 0],
     axes: [
       {
         stroke: ink,

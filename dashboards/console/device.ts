@@ -29,7 +29,7 @@ export function deviceView(context: ViewContext): void {
     { class: 'segments', role: 'group', 'aria-label': 'Range' },
     ...ranges.map((value) => h('button', { type: 'button', value }, value)),
   )
-  const picker = makePicker()
+  const picker = makePicker(signal)
   const values = makeValues()
   root.append(
     head.element,
@@ -151,7 +151,7 @@ function makeHead(name: string) {
   }
 }
 
-function makePicker() {
+function makePicker(signal: AbortSignal) {
   const search = h('input', { type: 'search', placeholder: 'Find a metric', 'aria-label': 'Find a metric' })
   const list = h('div', { class: 'options' })
   const title = h('summary', { class: 'button' }, 'Choose metrics')
@@ -168,6 +168,13 @@ function makePicker() {
     element.open = false
     title.focus()
   })
+  document.addEventListener(
+    'click',
+    ({ target }) => {
+      if (target instanceof Node && !element.contains(target)) element.open = false
+    },
+    { signal },
+  )
   return {
     element,
     show(metrics: readonly MetricInfo[], chosen: readonly string[]) {

@@ -78,12 +78,11 @@ export function text(value: unknown): string {
   return typeof value === 'string' ? value : (JSON.stringify(value) ?? '')
 }
 
-/** Control characters as the pictures that Unicode has for them; nothing a device sent is invisible. */
+/** Control characters as escapes, as `dpulse logs` shows them; nothing that a device sent is invisible. */
 export function visible(value: unknown): string {
   // oxlint-disable-next-line no-control-regex
-  return text(value).replaceAll(/[\u0000-\u0008\u000b-\u001f\u007f]/g, (character) => {
-    const code = character.charCodeAt(0)
-    return String.fromCharCode(code === 127 ? 0x2421 : 0x2400 + code)
+  return text(value).replaceAll(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g, (character) => {
+    return `\\x${character.charCodeAt(0).toString(16).padStart(2, '0')}`
   })
 }
 
