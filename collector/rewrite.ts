@@ -1,0 +1,182 @@
+// Builds a request out of records of another one: which are kept is decided record by record, what stands around them
+// (Resource, scope, metric, fields that we do not know) comes along. Bytes are copied, nothing is decoded.
+import {
+  LogCursor,
+  PointCursor,
+  Reader,
+  SpanCursor,
+  Writer,
+  pointAttributesField,
+  writeKeyValue,
+} from '../plugins/contract/index.ts'
+import type { Attributes, Records, RequestCursor, Signal } from '../plugins/contract/index.ts'
+
+export type RecordCursor = LogCursor | PointCursor | SpanCursor
+
+export const cursorFor = (signal: Signal): RecordCursor =>
+  signal === 'logs' ? new LogCursor() : signal === 'metrics' ? new PointCursor() : new SpanCursor()
+
+/** Writes what `keep` is called with, in the order of the source. */
+export class Rewriter {
+  readonly #out = new Writer(64 * 1024)
+  readonly #reader = new Reader()
+  #container = -1
+  #scope = -1
+  #metric = -1
+  #containerMark = 0
+  #scopeMark = 0
+  #metricMark = 0
+  #dataMark = 0
+  count = 0
+
+  get size(): number {
+    return this.#out.position
+  }
+
+  begin(bytes: Uint8Array): void {
+    this.#reader.reset(bytes)
+    this.#out.reset()
+    this.#container = this.#scope = this.#metric = -1
+    this.count = 0
+  }
+
+  /** Keeps the record at which the cursor stands; `set` replaces attributes of it. */
+  keep(cursor: RecordCursor, set?: Attributes): void {
+    this.#enter(cursor)
+    this.count++
+    const out = this.#out
+    if (cursor instanceof PointCursor) {
+      const field = pointAttributesField[cursor.type]
+      out.byte(0x0a)
+      this.#record(cursor.point.start, cursor.point.end, field, set)
+      return
+    }
+    out.byte(0x12)
+    // Log records and spans have their attributes as fields 6 and 9.
+    this.#record(cursor.record.start, cursor.record.end, cursor instanceof LogCursor ? 6 : 9, set)
+  }
+
+  finish(): Uint8Array {
+    this.#leaveContainer()
+    return this.#out.take()
+  }
+
+  #record(start: number, end: number, field: number, set: Attributes | undefined): void {
+    const out = this.#out
+    const { buffer } = this.#reader
+    if (!set) return out.bytes(buffer, start, end)
+    const mark = out.open()
+    const reader = this.#reader
+    reader.position = start
+    reader.end = end
+    while (reader.position < end) {
+      const began = reader.position
+      const key = reader.key()
+      reader.skip(key)
+      if (key === field * 8 + 2 && Object.hasOwn(set, keyOf(buffer, began, reader.position))) continue
+      out.raw(buffer, began, reader.position)
+    }
+    for (const [key, value] of Object.entries(set)) writeKeyValue(out, field, key, value)
+    out.close(mark)
+  }
+
+  #enter(cursor: RequestCursor): void {
+    if (cursor.container.start !== this.#container) {
+      this.#leaveContainer()
+      this.#container = cursor.container.start
+      this.#out.byte(0x0a)
+      this.#containerMark = this.#out.open()
+      this.#copyOthers(cursor.container.start, cursor.container.end, 0x12)
+    }
+    if (cursor.scopeContainer.start !== this.#scope) {
+      this.#leaveScope()
+      this.#scope = cursor.scopeContainer.start
+      this.#out.byte(0x12)
+      this.#scopeMark = this.#out.open()
+      this.#copyOthers(cursor.scopeContainer.start, cursor.scopeContainer.end, 0x12)
+    }
+    if (!(cursor instanceof PointCursor) || cursor.metric.start === this.#metric) return
+    this.#leaveMetric()
+    this.#metric = cursor.metric.start
+    this.#out.byte(0x12)
+    this.#metricMark = this.#out.open()
+    const dataKey = this.#copyOthers(cursor.metric.start, cursor.metric.end, -1, cursor.data.start)
+    this.#out.varint(dataKey)
+    this.#dataMark = this.#out.open()
+    this.#copyOthers(cursor.data.start, cursor.data.end, 0x0a)
+  }
+
+  #leaveContainer(): void {
+    if (this.#container < 0) return
+    this.#leaveScope()
+    this.#out.close(this.#containerMark)
+    this.#container = -1
+  }
+
+  #leaveScope(): void {
+    if (this.#scope < 0) return
+    this.#leaveMetric()
+    this.#out.close(this.#scopeMark)
+    this.#scope = -1
+  }
+
+  #leaveMetric(): void {
+    if (this.#metric < 0) return
+    this.#out.close(this.#dataMark)
+    this.#out.close(this.#metricMark)
+    this.#metric = -1
+  }
+
+  /** Copies the fields of a message but those with one key, or the one that ends where `dataStart` begins; its key. */
+  #copyOthers(start: number, end: number, except: number, dataStart = -1): number {
+    const reader = this.#reader
+    let dataKey = 0
+    reader.position = start
+    reader.end = end
+    while (reader.position < end) {
+      const began = reader.position
+      const key = reader.key()
+      if (key === except) {
+        reader.skip(key)
+        continue
+      }
+      if (dataStart >= 0 && (key & 7) === 2) {
+        const size = reader.length()
+        if (reader.position === dataStart) {
+          dataKey = key
+          reader.position += size
+          continue
+        }
+        reader.position += size
+      } else reader.skip(key)
+      this.#out.raw(reader.buffer, began, reader.position)
+    }
+    return dataKey
+  }
+}
+
+/** The key of the KeyValue whose field begins at `start`. */
+function keyOf(buffer: Buffer, start: number, end: number): string {
+  const reader = new Reader(buffer)
+  reader.position = start
+  reader.end = end
+  reader.key()
+  reader.end = reader.length() + reader.position
+  while (!reader.done) {
+    const key = reader.key()
+    if (key === 0x0a) return reader.string()
+    reader.skip(key)
+  }
+  return ''
+}
+
+/** The same Records with other bytes. Times stay those of the whole: they bound what is left. */
+export const replaced = (records: Records, bytes: Uint8Array, count: number): Records => ({
+  device: records.device,
+  signal: records.signal,
+  class: records.class,
+  from: records.from,
+  to: records.to,
+  count,
+  bytes,
+})
