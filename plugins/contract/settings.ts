@@ -132,9 +132,13 @@ export class Secret {
 
 /** `{ file: /run/secrets/bmc }` or `{ env: BMC_PASSWORD }`: never the secret itself. */
 export const secret = z
-  .union([z.strictObject({ file: z.string() }), z.strictObject({ env: z.string() })], {
-    error: 'expected { file: PATH } or { env: NAME }; a secret is never written into the configuration',
-  })
+  .union(
+    [
+      z.strictObject({ file: z.string().describe('Path of the file that holds the secret.') }),
+      z.strictObject({ env: z.string().describe('Name of the environment variable that holds the secret.') }),
+    ],
+    { error: 'expected { file: PATH } or { env: NAME }; a secret is never written into the configuration' },
+  )
   .transform((from) => {
     if ('file' in from) {
       return new Secret(`file ${from.file}`, () => readFileSync(from.file, 'utf8').replace(/\r?\n$/, ''))

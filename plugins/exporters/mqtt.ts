@@ -1,0 +1,220 @@
+// Sends batches to an aggregator over any MQTT broker. A broker's PUBACK proves nothing: a batch is delivered when the
+// aggregator names it on the collector's `ack` topic, which it does when its journal has the batch on disk.
+import * as z from 'zod'
+import { streamKey } from '../contract/batch.ts'
+import type { Batch } from '../contract/batch.ts'
+import { defineExporter } from '../contract/define.ts'
+import type { Context, Exporter, Receipt } from '../contract/define.ts'
+import { PermanentError, RetryableError, messageOf } from '../contract/errors.ts'
+import { ports } from '../contract/options.ts'
+import { duration, secret, tls } from '../contract/settings.ts'
+import { compressSync, compressions } from '../protocols/compression.ts'
+import { Births, statusText } from '../protocols/mqtt-births.ts'
+import { isBrokerUrl, runMqtt } from '../protocols/mqtt.ts'
+import type { MqttLink, MqttOptions } from '../protocols/mqtt.ts'
+import { ackSchema, topics } from '../protocols/topics.ts'
+import type { Ack } from '../protocols/topics.ts'
+
+const config = z.strictObject({
+  urls: z
+    .array(z.string().refine(isBrokerUrl, { error: 'expected mqtt://host:port or mqtts://host:port' }))
+    .min(1)
+    .optional()
+    .describe('Brokers, the preferred one first; otherwise the MQTT port of this machine.'),
+  root: z
+    .string()
+    .regex(/^[^+#\s]{1,100}$/, 'expected a topic without + and #')
+    .default('dpulse')
+    .describe('First level of every topic.'),
+  username: z.string().optional().describe('Name to log in with.'),
+  password: secret.optional().describe('Password to log in with.'),
+  tls: tls.optional().describe('Certificates, for mqtts://.'),
+  keepalive: duration.prefault('30s').describe('Longest silence before the connection is probed.'),
+  connect_timeout: duration.prefault('10s').describe('Longest wait for a connection.'),
+  ack_timeout: duration
+    .prefault('30s')
+    .describe('Longest wait for the aggregator before a batch is sent again.'),
+  max_in_flight: z
+    .int()
+    .min(1)
+    .max(10_000)
+    .default(512)
+    .describe('Most batches that wait for the aggregator at once.'),
+  compression: z.enum(compressions).default('zstd').describe('How batches are compressed.'),
+  protocol_version: z
+    .union([z.literal(4), z.literal(5)])
+    .default(4)
+    .describe('4 is MQTT 3.1.1, which every broker speaks; 5 where the broker does.'),
+})
+type Config = z.output<typeof config>
+
+/** What our broker takes, and many others. */
+const maxPayloadBytes = 1024 * 1024
+
+export default defineExporter({
+  name: 'mqtt',
+  summary: 'Sends batches to an aggregator through an MQTT broker and waits until its journal has them.',
+  config,
+  create: (config, context) => new MqttExporter(config, context),
+})
+
+class MqttExporter implements Exporter {
+  readonly #config: Config
+  readonly #context: Context
+  readonly #urls: readonly string[]
+  readonly #unanswered = new Unanswered()
+  #link: MqttLink | undefined
+  #births: Births | undefined
+
+  constructor(config: Config, context: Context) {
+    this.#config = config
+    this.#context = context
+    this.#urls = config.urls ?? [`mqtt://127.0.0.1:${ports.mqtt + context.portOffset}`]
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    const stopListening = this.#context.onStatusChange(() => this.#births?.want())
+    try {
+      await runMqtt(this.#connection(), signal)
+    } finally {
+      stopListening()
+    }
+  }
+
+  async export(batch: Batch, signal: AbortSignal): Promise<Receipt> {
+    signal.throwIfAborted()
+    const link = this.#link
+    if (!link) throw new RetryableError('PEER_UNREACHABLE', `no connection to ${this.#urls.join(', ')}`)
+    if (this.#unanswered.size >= this.#config.max_in_flight) {
+      const text = `${this.#unanswered.size} batches wait for the aggregator already`
+      throw new RetryableError('PEER_OVERLOADED', text, { retryAfterMs: 100 })
+    }
+    const payload = compressSync(batch.bytes, this.#config.compression)
+    if (payload.length > maxPayloadBytes) {
+      throw new PermanentError('INPUT_TOO_LARGE', `a batch of ${payload.length} bytes, compressed`)
+    }
+    const answer = this.#unanswered.expect(batch)
+    const done = new AbortController()
+    const aborted = (): void => answer.reject(signal.reason)
+    signal.addEventListener('abort', aborted)
+    void this.#rejectWhenLate(answer, done.signal)
+    const { collector } = this.#context
+    const topic = topics(this.#config.root).telemetry(collector, batch.header.class, batch.signal)
+    link.publish(topic, payload, { qos: 1 }).catch(answer.reject)
+    try {
+      await answer.promise
+      return { rejected: 0 }
+    } finally {
+      signal.removeEventListener('abort', aborted)
+      done.abort()
+      this.#unanswered.forget(batch, answer)
+    }
+  }
+
+  async #rejectWhenLate(answer: Answer, done: AbortSignal): Promise<void> {
+    try {
+      await this.#context.clock.delay(this.#config.ack_timeout, done)
+      answer.reject(new RetryableError('PEER_TIMEOUT', 'the aggregator did not acknowledge a batch in time'))
+    } catch {
+      // It was answered.
+    }
+  }
+
+  #connection(): MqttOptions {
+    const { log, clock, collector } = this.#context
+    const { username, password, tls: secure, keepalive, connect_timeout, protocol_version } = this.#config
+    const topic = topics(this.#config.root)
+    const own = topic.status(collector)
+    return {
+      urls: this.#urls,
+      username,
+      password,
+      tls: secure,
+      log,
+      clock,
+      // One run, one client id: a broker that still holds our last connection then lets go of it.
+      clientId: `dpulse-${collector}-${this.#context.status().instance}`,
+      protocolVersion: protocol_version,
+      keepaliveSeconds: Math.max(1, Math.round(keepalive / 1000)),
+      connectMs: connect_timeout,
+      subscriptions: [
+        { topic: topic.ack(collector), qos: 0 },
+        { topic: own, qos: 1 },
+      ],
+      will: () => ({ topic: own, payload: statusText(this.#context, 'offline') }),
+      onMessage: (name, payload) => {
+        if (name === topic.ack(collector)) this.#onAck(payload)
+        else if (name === own) this.#births?.heard(payload)
+        return undefined
+      },
+      onUp: (link) => this.#onUp(link, new Births(this.#context, link, own)),
+      onStop: async () => this.#births?.publish('offline'),
+      onDown: (_, cause) => {
+        this.#births?.stop()
+        this.#births = undefined
+        this.#link = undefined
+        const text = 'the connection to the MQTT broker was lost'
+        this.#unanswered.rejectAll(new RetryableError('PEER_UNREACHABLE', text, { cause }))
+      },
+    }
+  }
+
+  async #onUp(link: MqttLink, births: Births): Promise<void> {
+    this.#births = births
+    await births.publish('online')
+    this.#link = link
+    this.#context.ready(link.address)
+  }
+
+  #onAck(payload: Buffer): void {
+    try {
+      this.#unanswered.resolve(ackSchema.parse(JSON.parse(payload.toString())), this.#context.collector)
+      this.#link?.healthy()
+    } catch (error) {
+      this.#context.log.warn('malformed ack', { error: messageOf(error).slice(0, 300) })
+    }
+  }
+}
+
+type Answer = PromiseWithResolvers<void>
+
+/** Batches that were published and that no ack has named yet. */
+class Unanswered {
+  readonly #streams = new Map<string, Map<number, Answer>>()
+  size = 0
+
+  expect({ header }: Batch): Answer {
+    const answer: Answer = Promise.withResolvers<void>()
+    const key = streamKey(header)
+    let stream = this.#streams.get(key)
+    if (!stream) this.#streams.set(key, (stream = new Map()))
+    const before = stream.get(header.seq)
+    // The same batch again: one answer is for both.
+    if (before) answer.promise.then(before.resolve, before.reject)
+    else this.size++
+    stream.set(header.seq, answer)
+    return answer
+  }
+
+  forget({ header }: Batch, answer: Answer): void {
+    const key = streamKey(header)
+    const stream = this.#streams.get(key)
+    if (stream?.get(header.seq) !== answer) return
+    stream.delete(header.seq)
+    this.size--
+    if (stream.size === 0) this.#streams.delete(key)
+  }
+
+  resolve({ streams }: Ack, collector: string): void {
+    for (const { session, device, class: name, through, beyond } of streams) {
+      const waiting = this.#streams.get(streamKey({ collector, session, device, class: name }))
+      for (const [seq, answer] of waiting ?? []) {
+        if (seq <= through || beyond.some(([from, to]) => seq >= from && seq <= to)) answer.resolve()
+      }
+    }
+  }
+
+  rejectAll(error: Error): void {
+    for (const stream of this.#streams.values()) for (const answer of stream.values()) answer.reject(error)
+  }
+}
