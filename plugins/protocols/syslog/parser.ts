@@ -4,6 +4,7 @@
 //   RFC 5424   <PRI>1 TIMESTAMP HOSTNAME APP-NAME PROCID MSGID STRUCTURED-DATA [SP [BOM] MSG]
 //   RFC 3164   <PRI>Mmm dd hh:mm:ss HOSTNAME TAG[PID]: CONTENT       and what devices leave out of it or add to it
 import { isUtf8 } from 'node:buffer'
+import { batchLimits } from '../../contract/batch.ts'
 import { LogsEncoder } from '../../contract/encoder.ts'
 import { PermanentError } from '../../contract/errors.ts'
 import { errorSeverity } from '../../contract/signal.ts'
@@ -68,12 +69,22 @@ export interface SyslogOptions {
   readonly timezone: string
 }
 
-/** The class of a message, from its PRI alone: what a receiver counts that had no room for it. */
-export function classOf(bytes: Uint8Array, start: number, end: number): Class {
-  const priority = priorityAt(bytes, start, end) >> 8
-  return (severityNumbers[(priority < 0 ? defaultPriority : priority) & 7] ?? 0) >= errorSeverity
-    ? 'log_error'
-    : 'log'
+/**
+ * The class of a message, from its PRI alone: what a receiver counts that had no room for it. Undefined where `parse`
+ * would make no record.
+ */
+export function classOf(bytes: Uint8Array, start: number, end: number): Class | undefined {
+  let last = end
+  while (last > start && isTrailer(bytes[last - 1])) last--
+  if (last === start) return undefined
+  const priority = priorityAt(bytes, start + bomAt(bytes, start, last), last)
+  const severity = (priority < 0 ? defaultPriority : priority >> 8) & 7
+  return (severityNumbers[severity] ?? 0) >= errorSeverity ? 'log_error' : 'log'
+}
+
+/** Length of a byte order mark at `at`. */
+function bomAt(bytes: Uint8Array, at: number, end: number): number {
+  return at + 3 <= end && bytes[at] === 0xef && bytes[at + 1] === 0xbb && bytes[at + 2] === 0xbf ? 3 : 0
 }
 
 /** PRI * 256 + its length, or -1. */
@@ -155,6 +166,16 @@ export class SyslogParser {
     this.#write(bytes, start, last, origin, cut)
   }
 
+  /** Whether one message more of that class fits into a batch. */
+  holdsRoom(name: Class): boolean {
+    const encoder = name === 'log_error' ? this.#error : this.#log
+    return encoder.count < batchLimits.records - 1 && encoder.size < batchLimits.bytes / 2
+  }
+
+  get isEmpty(): boolean {
+    return this.#error.count === 0 && this.#log.count === 0
+  }
+
   /** Hands over what is held. */
   flush(): void {
     if (this.#error.count > 0) this.#finish(this.#error, 'log_error')
@@ -174,7 +195,7 @@ export class SyslogParser {
 
   #write(bytes: Buffer, start: number, end: number, origin: Origin, truncated: boolean): void {
     this.#clear()
-    const first = bytes[start] === 0xef && bytes[start + 1] === 0xbb && bytes[start + 2] === 0xbf ? 3 : 0
+    const first = bomAt(bytes, start, end)
     const found = priorityAt(bytes, start + first, end)
     const priority = found < 0 ? defaultPriority : found >> 8
     const at = start + first + (found < 0 ? 0 : found & 255)
@@ -243,7 +264,7 @@ export class SyslogParser {
     at = bytes[at] === 0x2d ? at + 1 : bytes[at] === 0x5b ? this.#data.scan(bytes, at, end) : -1
     if (at < 0 || (at < end && bytes[at] !== 0x20)) return false
     at = Math.min(at + 1, end)
-    if (bytes[at] === 0xef && bytes[at + 1] === 0xbb && bytes[at + 2] === 0xbf && at + 3 <= end) at += 3
+    at += bomAt(bytes, at, end)
     this.#bodyStart = at
     return true
   }
