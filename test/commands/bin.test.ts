@@ -1,0 +1,69 @@
+// bin.js: the same command line under whichever Node started it.
+import { execFileSync } from 'node:child_process'
+import { cpSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { delimiter, join } from 'node:path'
+import process from 'node:process'
+import { describe, expect, onTestFinished, test } from 'vitest'
+import { serveSample } from '../support/api-server.ts'
+import { dpulse, root } from '../support/command-line.ts'
+import { createFleetSample } from '../support/sample-queries.ts'
+
+const bin = join(root, 'bin.js')
+
+// The system's own, where it is older than the one that is pinned.
+const oldNode = (process.env.PATH ?? '')
+  .split(delimiter)
+  .concat('/usr/bin', '/usr/local/bin')
+  .map((folder) => join(folder, 'node'))
+  .find((path) => existsSync(path) && isOld(execFileSync(path, ['--version'], { encoding: 'utf8' })))
+
+function isOld(version: string): boolean {
+  const [major = 0, minor = 0] = version.slice(1).split('.').map(Number)
+  return major >= 20 && (major < 24 || (major === 24 && minor < 12))
+}
+
+const none = 'no Node from 20 to 24.11 on this machine'
+
+describe('bin.js', () => {
+  test('runs the command line where Node is new enough, and passes its exit code on', async () => {
+    const url = await serveSample(createFleetSample())
+    const command = [process.execPath, bin] as const
+    expect(await dpulse(['get', 'devices', '-o', 'json'], { url, command })).toMatchObject({
+      code: 0,
+      stderr: '',
+    })
+    expect(await dpulse(['nonsense'], { url, command })).toMatchObject({ code: 2 })
+  })
+
+  test('under an older Node hands over to the pinned one, with its exit code and signals', async ({
+    skip,
+  }) => {
+    if (oldNode === undefined) skip(none)
+    const old = oldNode ?? ''
+    const url = await serveSample(createFleetSample())
+    const command = [old, bin] as const
+    const ended = await dpulse(['get', 'devices', '-o', 'json'], { url, command })
+    expect(ended).toMatchObject({ code: 0, stderr: '' })
+    expect(JSON.parse(ended.stdout)).toHaveLength(2)
+    expect(await dpulse(['nonsense'], { url, command })).toMatchObject({ code: 2 })
+    // SIGTERM goes through: a tail ends, and the shim dies of the same signal.
+    const until = (text: string) => text.includes('\n')
+    expect(await dpulse(['logs', '--follow', '-o', 'json'], { url, command, until })).toMatchObject({
+      code: null,
+    })
+  })
+
+  test('without the pinned runtime says what to do', async ({ skip }) => {
+    if (oldNode === undefined) skip(none)
+    const old = oldNode ?? ''
+    const folder = mkdtempSync(join(tmpdir(), 'dpulse-bin-'))
+    onTestFinished(() => rmSync(folder, { recursive: true }))
+    cpSync(bin, join(folder, 'bin.js'))
+    writeFileSync(join(folder, 'package.json'), '{"type":"module"}')
+    const { code, stderr } = await dpulse(['logs'], { command: [old, join(folder, 'bin.js')] })
+    expect(code).toBe(1)
+    expect(stderr).toContain('dpulse needs Node 24.12 or newer')
+    expect(stderr).toContain('npm install')
+  })
+})
