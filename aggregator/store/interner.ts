@@ -1,0 +1,93 @@
+// Numbers for byte strings that come again and again (resources, services, series), found without making a
+// JavaScript string: open addressing over FNV-1a, equal bytes decide.
+
+export class ByteInterner {
+  #slots = new Int32Array(1024)
+  #hashes = new Uint32Array(512)
+  #offsets = new Uint32Array(513)
+  #ids = new Uint32Array(512)
+  #slab = Buffer.allocUnsafeSlow(64 * 1024)
+  #count = 0
+
+  get size(): number {
+    return this.#count
+  }
+
+  /** Bytes that the keys take. */
+  get bytes(): number {
+    return this.#offsets[this.#count] ?? 0
+  }
+
+  /** The number that was set for these bytes, or -1. */
+  find(bytes: Uint8Array, start: number, end: number): number {
+    const hash = hashOf(bytes, start, end)
+    const mask = this.#slots.length - 1
+    const length = end - start
+    for (let slot = hash & mask; ; slot = (slot + 1) & mask) {
+      const entry = (this.#slots[slot] ?? 0) - 1
+      if (entry < 0) return -1
+      if (this.#hashes[entry] !== hash) continue
+      const offset = this.#offsets[entry] ?? 0
+      if ((this.#offsets[entry + 1] ?? 0) - offset !== length) continue
+      if (sameBytes(this.#slab, offset, bytes, start, length)) return this.#ids[entry] ?? 0
+    }
+  }
+
+  /** Bytes that `find` does not find yet. */
+  set(bytes: Uint8Array, start: number, end: number, id: number): void {
+    if (this.#count * 2 >= this.#slots.length) this.#grow()
+    const entry = this.#count++
+    const offset = this.#offsets[entry] ?? 0
+    const length = end - start
+    if (offset + length > this.#slab.length) {
+      const grown = Buffer.allocUnsafeSlow(Math.max(this.#slab.length * 2, offset + length))
+      this.#slab.copy(grown, 0, 0, offset)
+      this.#slab = grown
+    }
+    for (let index = 0; index < length; index++) this.#slab[offset + index] = bytes[start + index] ?? 0
+    this.#offsets[entry + 1] = offset + length
+    this.#ids[entry] = id
+    this.#hashes[entry] = hashOf(bytes, start, end)
+    this.#place(entry)
+  }
+
+  clear(): void {
+    this.#slots.fill(0)
+    this.#count = 0
+  }
+
+  #place(entry: number): void {
+    const mask = this.#slots.length - 1
+    let slot = (this.#hashes[entry] ?? 0) & mask
+    while (this.#slots[slot] !== 0) slot = (slot + 1) & mask
+    this.#slots[slot] = entry + 1
+  }
+
+  #grow(): void {
+    const size = this.#slots.length * 2
+    this.#slots = new Int32Array(size)
+    this.#hashes = resized(this.#hashes, size / 2)
+    this.#offsets = resized(this.#offsets, size / 2 + 1)
+    this.#ids = resized(this.#ids, size / 2)
+    for (let entry = 0; entry < this.#count; entry++) this.#place(entry)
+  }
+}
+
+function resized(array: Uint32Array<ArrayBuffer>, length: number): Uint32Array<ArrayBuffer> {
+  const grown = new Uint32Array(length)
+  grown.set(array)
+  return grown
+}
+
+function hashOf(bytes: Uint8Array, start: number, end: number): number {
+  let hash = 0x811c9dc5
+  for (let index = start; index < end; index++) hash = Math.imul(hash ^ (bytes[index] ?? 0), 0x01000193)
+  // FNV's low bits are weak for keys that differ in their last byte only; the slots are chosen by them.
+  hash ^= hash >>> 15
+  return Math.imul(hash, 0x2c1b3c6d) >>> 0
+}
+
+function sameBytes(a: Uint8Array, aStart: number, b: Uint8Array, bStart: number, length: number): boolean {
+  for (let index = 0; index < length; index++) if (a[aStart + index] !== b[bStart + index]) return false
+  return true
+}

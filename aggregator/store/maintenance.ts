@@ -1,0 +1,224 @@
+// What happens behind the writes: recent rows are sealed as sorted Parquet files, old files are removed, and the
+// directory is kept below its limit. A crash at any instant leaves each row exactly once: a file counts only when the
+// transaction that drops its table and names it has committed.
+import { open, readdir, rename, rm, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { messageOf } from '../../plugins/contract/errors.ts'
+import { rank } from '../../plugins/contract/signal.ts'
+import type { Counter } from './count.ts'
+import { Mutex, filesDirectory } from './database.ts'
+import type { Connection } from './database.ts'
+import type { LogEvent } from './messages.ts'
+import { prune } from './prune.ts'
+import type { QueryRunner } from './runner.ts'
+import { hotTable, quoted, sortOf } from './schema.ts'
+import type { Segment } from './segments.ts'
+import { sealLatestMs } from './settings.ts'
+import { addTally } from './tally.ts'
+import type { Engine } from './write.ts'
+
+const never = new AbortController().signal
+
+export class Maintenance {
+  readonly #engine: Engine
+  readonly #runner: QueryRunner
+  readonly #counter: Counter
+  readonly #say: (event: LogEvent) => void
+  /** Held while the list of segments and the database do not agree; counting waits for it. */
+  readonly layout = new Mutex()
+  readonly #turn = new Mutex()
+  #connection: Connection | undefined
+  /** The newest failure, until a pass without one. */
+  error: string | undefined
+  #stopped = false
+
+  constructor(engine: Engine, runner: QueryRunner, counter: Counter, say: (event: LogEvent) => void) {
+    this.#engine = engine
+    this.#runner = runner
+    this.#counter = counter
+    this.#say = say
+  }
+
+  /** One pass. Fails only with what nobody foresaw; what can be met is in `error`. */
+  pass(seal: 'due' | 'all', nowMs: number): Promise<void> {
+    return this.#turn.run(async () => {
+      try {
+        for (const segment of await this.#close(seal, nowMs)) {
+          if (this.#stopped) return
+          await this.#seal(segment)
+        }
+        await this.#retain(nowMs)
+        await this.#fit()
+        this.error = undefined
+      } catch (error) {
+        if (this.#stopped) return
+        this.error = messageOf(error)
+        this.#say({ level: 'error', message: 'sealing or retention failed', fields: { error: this.error } })
+      }
+    })
+  }
+
+  /** Closes what is due: under the writer's lock, so that no write that began before still adds rows. */
+  #close(seal: 'due' | 'all', nowMs: number): Promise<Segment[]> {
+    const { segments, lock, settings } = this.#engine
+    return lock.run(async () => {
+      const hot = segments.all.filter((each) => each.state !== 'sealed' && each.rows > 0)
+      let total = hot.reduce((sum, each) => sum + each.bytes, 0)
+      for (const segment of [...hot].sort((a, b) => b.bytes - a.bytes)) {
+        const ageMs = nowMs - segment.arrivalFrom / 1e6
+        const due =
+          (ageMs > settings.segmentMs && segment.rows >= settings.segmentMinRows) || ageMs > sealLatestMs
+        if (seal === 'all' || due || total > settings.hotBytes) segment.state = 'closed'
+        if (segment.state === 'closed') total -= segment.bytes
+      }
+      return hot.filter((each) => each.state === 'closed').sort((a, b) => a.id - b.id)
+    })
+  }
+
+  async #seal(segment: Segment): Promise<void> {
+    const { database, lock } = this.#engine
+    this.#connection ??= await database.connect()
+    const table = hotTable(segment.id)
+    const file = `${segment.signal}-${segment.class}-${segment.id}.parquet`
+    const path = join(filesDirectory(database.directory), file)
+    const temporary = `${path}.tmp`
+    await this.#connection.sql.run(
+      `COPY (SELECT * FROM ${table} ORDER BY ${sortOf[segment.signal]}) TO ${quoted(temporary)}
+       (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 3, ROW_GROUP_SIZE 122880)`,
+    )
+    const [[written, ...times] = []] = await database.rows(
+      `SELECT (SELECT count(*) FROM read_parquet(${quoted(temporary)})),
+         min(ts), max(ts), min(arrival), max(arrival), count(*) FROM ${table}`,
+      this.#connection,
+    )
+    if (Number(written) !== Number(times[4])) {
+      throw new Error(`${file} has ${String(written)} rows of ${String(times[4])}`)
+    }
+    await sync(temporary)
+    await rename(temporary, path)
+    await sync(filesDirectory(database.directory))
+    const { size } = await stat(path)
+    const before = { ...segment }
+    await this.layout.run(async () => {
+      // Queries from now on read the file; those before are let to their end, then the table goes.
+      Object.assign(segment, { state: 'sealed', file, bytes: size, rows: Number(written) })
+      await this.#runner.idle()
+      try {
+        await lock.run(() =>
+          database.transaction(() =>
+            database.run(
+              `DROP TABLE ${table};
+               UPDATE segments SET file = ${quoted(file)}, rows = ${String(written)}, bytes = ${size},
+                 at_from = ${String(times[0])}, at_to = ${String(times[1])},
+                 arrival_from = ${String(times[2])}, arrival_to = ${String(times[3])}
+               WHERE id = ${segment.id}`,
+            ),
+          ),
+        )
+      } catch (error) {
+        Object.assign(segment, before)
+        throw error
+      }
+    })
+    const fields = { file, rows: segment.rows, bytes: size }
+    this.#say({ level: 'debug', message: 'segment sealed', fields })
+  }
+
+  /** Removes files of which every record is older than its class is kept. */
+  async #retain(nowMs: number): Promise<void> {
+    const { segments, settings } = this.#engine
+    const old = segments.all.filter(
+      (each) => each.state === 'sealed' && each.arrivalTo / 1e6 < nowMs - settings.retentionMs[each.class],
+    )
+    for (const segment of old) {
+      await this.#remove(segment)
+      const fields = { file: segment.file, rows: segment.rows, class: segment.class }
+      this.#say({ level: 'info', message: 'segment removed: older than its class is kept', fields })
+    }
+    if (old.length > 0) await prune(this.#engine, this.#runner)
+    else if (this.#engine.series.size > settings.maxSeries * 0.9) await prune(this.#engine, this.#runner)
+  }
+
+  /** Keeps the directory below its limit: the least precious class gives first, and of it the oldest. */
+  async #fit(): Promise<void> {
+    const { segments, settings } = this.#engine
+    let bytes = await this.measure()
+    while (bytes > settings.maxBytes) {
+      const [first] = segments.all
+        .filter((each) => each.state === 'sealed')
+        .sort((a, b) => rank[b.class] - rank[a.class] || a.arrivalTo - b.arrivalTo)
+      if (!first) break
+      await this.#remove(first)
+      const fields = { file: first.file, rows: first.rows, class: first.class, limit: settings.maxBytes }
+      this.#say({ level: 'warn', message: 'segment removed: the store is at its limit', fields })
+      bytes = await this.measure()
+    }
+    this.#engine.full =
+      bytes > settings.maxBytes
+        ? `the store takes ${bytes} bytes, its limit is ${settings.maxBytes}`
+        : undefined
+  }
+
+  /** Takes a sealed segment away; what it really held stays counted. */
+  #remove(segment: Segment): Promise<void> {
+    const { database, segments, lock } = this.#engine
+    return this.layout.run(async () => {
+      const { found } = await this.#runner.run(never, (context) =>
+        this.#counter.countSegment(context, segment),
+      )
+      segments.remove(segment)
+      await this.#runner.idle()
+      try {
+        await lock.run(() =>
+          database.transaction(async () => {
+            await addTally(database, 'removed', found)
+            await database.run(
+              `DELETE FROM batches WHERE segment = ${segment.id}; DELETE FROM segments WHERE id = ${segment.id}`,
+            )
+          }),
+        )
+      } catch (error) {
+        segments.add(segment)
+        throw error
+      }
+      this.#counter.forget(segment)
+      await rm(segments.path(segment), { force: true })
+    })
+  }
+
+  /** Bytes of the directory. */
+  measure(): Promise<number> {
+    return directoryBytes(this.#engine.database.directory)
+  }
+
+  /** Interrupts a pass and waits for its end. */
+  async stop(): Promise<void> {
+    this.#stopped = true
+    this.#connection?.sql.interrupt()
+    await this.#turn.run(async () => undefined)
+  }
+}
+
+/** Bytes of all files below a directory. */
+async function directoryBytes(directory: string): Promise<number> {
+  let total = 0
+  for (const entry of await readdir(directory, { recursive: true, withFileTypes: true })) {
+    if (!entry.isFile()) continue
+    try {
+      total += (await stat(join(entry.parentPath, entry.name))).size
+    } catch (error) {
+      // Files of DuckDB come and go.
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+    }
+  }
+  return total
+}
+
+async function sync(path: string): Promise<void> {
+  const handle = await open(path, 'r')
+  try {
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
+}

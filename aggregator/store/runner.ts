@@ -1,0 +1,99 @@
+// Runs queries: each on a connection of its own, few at a time, with a time limit, and interrupted when the asker has
+// gone. Whoever changes which segments there are waits until the queries that saw the old ones are over.
+import { RetryableError, messageOf } from '../../plugins/contract/errors.ts'
+import type { Connection, Database, Row } from './database.ts'
+
+/** One query's way to the database. */
+export interface QueryContext {
+  rows(sql: string, values?: Record<string, SqlValue>): Promise<Row[]>
+}
+export type SqlValue = string | number | bigint
+
+export class QueryRunner {
+  readonly #database: Database
+  readonly #limit: number
+  readonly #timeoutMs: number
+  #running = new Set<Promise<unknown>>()
+  readonly #waiting: (() => void)[] = []
+  #active = 0
+  readonly #idle: Connection[] = []
+
+  constructor(database: Database, limit: number, timeoutMs: number) {
+    this.#database = database
+    this.#limit = limit
+    this.#timeoutMs = timeoutMs
+  }
+
+  async run<T>(signal: AbortSignal, work: (context: QueryContext) => Promise<T>): Promise<T> {
+    signal.throwIfAborted()
+    const ended = AbortSignal.any([signal, AbortSignal.timeout(this.#timeoutMs)])
+    await this.#enter(ended, signal)
+    try {
+      const running = this.#execute(ended, work)
+      const settled = running.catch(() => undefined)
+      this.#running.add(settled)
+      try {
+        return await running
+      } finally {
+        this.#running.delete(settled)
+      }
+    } catch (error) {
+      if (ended.aborted) throw this.#reasonOf(signal)
+      throw error
+    } finally {
+      this.#active--
+      this.#waiting.shift()?.()
+    }
+  }
+
+  /** Resolves when the queries that run now are over. */
+  async idle(): Promise<void> {
+    await Promise.all(this.#running)
+  }
+
+  async #enter(ended: AbortSignal, signal: AbortSignal): Promise<void> {
+    while (this.#active >= this.#limit) {
+      const { promise, resolve } = Promise.withResolvers<void>()
+      this.#waiting.push(resolve)
+      ended.addEventListener('abort', () => resolve(), { once: true })
+      await promise
+      const place = this.#waiting.indexOf(resolve)
+      if (place >= 0) this.#waiting.splice(place, 1)
+      if (!ended.aborted) continue
+      // Whoever was woken for nothing hands the turn on.
+      this.#waiting.shift()?.()
+      throw this.#reasonOf(signal)
+    }
+    this.#active++
+  }
+
+  #reasonOf(signal: AbortSignal): unknown {
+    if (signal.aborted) return signal.reason
+    return new RetryableError('PEER_TIMEOUT', `the store needed more than ${this.#timeoutMs / 1000} s`)
+  }
+
+  async #execute<T>(ended: AbortSignal, work: (context: QueryContext) => Promise<T>): Promise<T> {
+    const connection = this.#idle.pop() ?? (await this.#database.connect())
+    const interrupt = (): void => connection.sql.interrupt()
+    ended.addEventListener('abort', interrupt)
+    try {
+      return await work({
+        rows: async (sql, values) => {
+          ended.throwIfAborted()
+          const reader = await connection.sql.runAndReadAll(sql, values)
+          ended.throwIfAborted()
+          return reader.getRows()
+        },
+      })
+    } finally {
+      ended.removeEventListener('abort', interrupt)
+      if (ended.aborted) this.#database.release(connection)
+      else this.#idle.push(connection)
+    }
+  }
+}
+
+/** The file of which DuckDB says that it cannot read it, if the error names one. */
+export function fileInError(error: unknown): string | undefined {
+  return /([\w-]+\.parquet)/.exec(messageOf(error))?.[1]
+}

@@ -1,0 +1,229 @@
+// The catalogue of series: which metric of which device, with which attributes, has which number. Found by the bytes
+// of a point's attributes; only what was not seen before is decoded, sorted and looked up by its canonical form.
+import type { PointCursor } from '../../plugins/contract/point-cursor.ts'
+import { pointAttributesField } from '../../plugins/contract/point-cursor.ts'
+import { Reader, Writer } from '../../plugins/contract/wire.ts'
+import type { Json, MetricKind } from '../query.ts'
+import type { Connection, Database } from './database.ts'
+import { ByteInterner } from './interner.ts'
+import { jsonObject } from './json-text.ts'
+
+interface NewSeries {
+  id: number
+  device: string
+  metric: string
+  unit: string
+  kind: MetricKind
+  temporality: number
+  identity: string
+  attributes: string
+  resource: number
+}
+
+const contextLimit = 100_000
+
+export class SeriesCatalogue {
+  readonly #limit: number
+  /** Numbers in use; the limit is on these. */
+  #live = 0
+  #next = 1
+  #nextContext = 1
+  readonly #contexts = new ByteInterner()
+  readonly #fast = new ByteInterner()
+  #canonical = new ByteInterner()
+  readonly #resourceOf = new Map<number, number>()
+  readonly #key = new Writer(4096)
+  #pending: NewSeries[] = []
+  readonly #moved = new Map<number, number>()
+  #lastContext = 0
+  #lastMetric = -1
+  readonly touched = new Set<number>()
+  #touching = false
+
+  constructor(limit: number) {
+    this.#limit = limit
+  }
+
+  get size(): number {
+    return this.#live
+  }
+
+  async load(database: Database): Promise<void> {
+    const rows = await database.rows(
+      'SELECT id, device, metric, unit, kind, temporality, identity, attributes, resource FROM series',
+    )
+    this.#canonical = new ByteInterner()
+    this.#resourceOf.clear()
+    this.#fast.clear()
+    for (const [id, device, metric, unit, kind, temporality, identity, attributes, resource] of rows) {
+      const key = canonicalKey([device, metric, unit, kind, temporality, identity, attributes])
+      this.#canonical.set(key, 0, key.length, Number(id))
+      this.#resourceOf.set(Number(id), Number(resource))
+      this.#next = Math.max(this.#next, Number(id) + 1)
+    }
+    this.#live = rows.length
+  }
+
+  /** Call before the first point of a batch: what was remembered of the last metric is of another request. */
+  beginBatch(): void {
+    this.#lastMetric = -1
+  }
+
+  /** The number of the series of the cursor's point; 0 where the limit is reached. */
+  intern(cursor: PointCursor, device: string, deviceId: number, resource: number): number {
+    if (cursor.metricIndex !== this.#lastMetric) {
+      this.#lastContext = this.#contextOf(cursor, deviceId, resource)
+      this.#lastMetric = cursor.metricIndex
+    }
+    const key = this.#key
+    key.reset()
+    key.fixed32(this.#lastContext)
+    key.raw(cursor.bytes, cursor.attributes.start, cursor.attributes.end)
+    const known = this.#fast.find(key.buffer, 0, key.position)
+    const id = known >= 0 ? known : this.#internSlowly(cursor, device, resource)
+    if (this.#touching && id > 0) this.touched.add(id)
+    return id
+  }
+
+  #contextOf(cursor: PointCursor, deviceId: number, resource: number): number {
+    const key = this.#key
+    key.reset()
+    key.fixed32(deviceId)
+    key.fixed32(resource)
+    key.string(kindOf(cursor))
+    key.varint(cursor.temporality)
+    key.bytes(cursor.bytes, cursor.name.start, cursor.name.end)
+    key.bytes(cursor.bytes, cursor.unit.start, cursor.unit.end)
+    const known = this.#contexts.find(key.buffer, 0, key.position)
+    if (known >= 0) return known
+    if (this.#contexts.size >= contextLimit) {
+      this.#contexts.clear()
+      this.#fast.clear()
+    }
+    const id = this.#nextContext++ >>> 0
+    this.#contexts.set(key.buffer, 0, key.position, id)
+    return id
+  }
+
+  #internSlowly(cursor: PointCursor, device: string, resource: number): number {
+    const found = {
+      device,
+      metric: cursor.text(cursor.name),
+      unit: cursor.text(cursor.unit),
+      kind: kindOf(cursor),
+      temporality: Math.min(cursor.temporality, 255),
+      identity: JSON.stringify(sorted(identityOf(jsonObject(cursor.resourceAttributes())))),
+      attributes: JSON.stringify(sorted(jsonObject(cursor.pointAttributes()))),
+    }
+    const canonical = canonicalKey(Object.values(found))
+    let id = this.#canonical.find(canonical, 0, canonical.length)
+    if (id < 0) {
+      if (this.#live >= this.#limit) return 0
+      id = this.#next++
+      this.#live++
+      this.#canonical.set(canonical, 0, canonical.length, id)
+      this.#resourceOf.set(id, resource)
+      this.#pending.push({ id, ...found, resource })
+    } else if (this.#resourceOf.get(id) !== resource) {
+      // The same series under a Resource that changed in a label, or by a restart: the newest is shown.
+      this.#resourceOf.set(id, resource)
+      this.#moved.set(id, resource)
+    }
+    if (isContiguous(cursor)) {
+      if (this.#fast.size >= 2 * this.#limit) this.#fast.clear()
+      this.#key.reset()
+      this.#key.fixed32(this.#lastContext)
+      this.#key.raw(cursor.bytes, cursor.attributes.start, cursor.attributes.end)
+      if (this.#fast.find(this.#key.buffer, 0, this.#key.position) < 0) {
+        this.#fast.set(this.#key.buffer, 0, this.#key.position, id)
+      }
+    }
+    return id
+  }
+
+  async save({ sql }: Connection): Promise<void> {
+    if (this.#pending.length > 0) {
+      const appender = await sql.createAppender('series')
+      for (const series of this.#pending) {
+        appender.appendUInteger(series.id)
+        appender.appendVarchar(series.device)
+        appender.appendVarchar(series.metric)
+        appender.appendVarchar(series.unit)
+        appender.appendVarchar(series.kind)
+        appender.appendUTinyInt(series.temporality)
+        appender.appendVarchar(series.identity)
+        appender.appendVarchar(series.attributes)
+        appender.appendUInteger(series.resource)
+        appender.endRow()
+      }
+      appender.closeSync()
+    }
+    const byResource = new Map<number, number[]>()
+    for (const [id, resource] of this.#moved) {
+      const ids = byResource.get(resource)
+      if (ids) ids.push(id)
+      else byResource.set(resource, [id])
+    }
+    for (const [resource, ids] of byResource) {
+      await sql.run(`UPDATE series SET resource = ${resource} WHERE id IN (${ids.join(',')})`)
+    }
+  }
+
+  saved(): void {
+    this.#pending = []
+    this.#moved.clear()
+  }
+
+  /** From now on remembers which series get points, until `load` was called after a removal. */
+  watch(on: boolean): void {
+    this.#touching = on
+    this.touched.clear()
+  }
+
+  /** Resources that series refer to. */
+  resources(): Set<number> {
+    return new Set(this.#resourceOf.values())
+  }
+}
+
+export function kindOf(cursor: PointCursor): MetricKind {
+  if (cursor.type !== 'sum') return cursor.type
+  return cursor.monotonic ? 'counter' : 'sum'
+}
+
+const canonicalKey = (parts: readonly unknown[]): Buffer => Buffer.from(JSON.stringify(parts))
+
+const ulid = /^[0-7][0-9A-HJKMNP-TV-Z]{25}$/
+const descriptive = /^(host|os|dpu|telemetry|deployment|cloud|process)\.|^service\.version$/
+
+/**
+ * What of a Resource tells one series from another. Names of machines and labels describe, they do not identify; nor
+ * does the ULID of one run of our own collector, with which every restart would begin all series anew.
+ */
+export function identityOf(resource: Readonly<Record<string, Json>>): Record<string, Json> {
+  return Object.fromEntries(
+    Object.entries(resource).filter(([key, value]) => {
+      if (key === 'process.pid') return true
+      if (key === 'service.instance.id' && typeof value === 'string' && ulid.test(value)) return false
+      return !descriptive.test(key)
+    }),
+  )
+}
+
+function sorted(values: Readonly<Record<string, Json>>): Record<string, Json> {
+  return Object.fromEntries(Object.entries(values).sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0)))
+}
+
+/** Whether nothing but attributes stands in the cursor's extent of them; else its bytes differ from point to point. */
+function isContiguous(cursor: PointCursor): boolean {
+  const reader = new Reader(cursor.bytes)
+  reader.position = cursor.attributes.start
+  reader.end = cursor.attributes.end
+  const wanted = pointAttributesField[cursor.type] * 8 + 2
+  while (!reader.done) {
+    const key = reader.key()
+    if (key !== wanted) return false
+    reader.skip(key)
+  }
+  return true
+}
