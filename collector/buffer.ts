@@ -117,10 +117,10 @@ export class BatchBuffer {
     else this.#lane(held.stream.class).giveBack(held)
   }
 
-  /** When a batch that failed may be tried again. */
-  retryDueMs(): number {
-    const due = this.#lanes.map((lane) => lane.retryDueMs())
-    return Math.min(this.#disk?.retryDueMs() ?? Infinity, ...due)
+  /** When the next batch that waits for its time may be tried again. */
+  retryDueMs(nowMs: number): number {
+    const due = this.#lanes.map((lane) => lane.retryDueMs(nowMs))
+    return Math.min(this.#disk?.retryDueMs(nowMs) ?? Infinity, ...due)
   }
 
   /** A batch is done with: so many of its records are lost for the reason, the peer has the others. */

@@ -131,10 +131,10 @@ export class Disk {
     this.#aheadOf(held.stream.class).unshift(held)
   }
 
-  retryDueMs(): number {
+  retryDueMs(nowMs: number): number {
     let due = Infinity
     for (const ahead of this.#ahead) {
-      for (const held of ahead) if (held.notBeforeMs > 0) due = Math.min(due, held.notBeforeMs)
+      for (const held of ahead) if (held.notBeforeMs > nowMs) due = Math.min(due, held.notBeforeMs)
     }
     return due
   }

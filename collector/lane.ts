@@ -35,7 +35,7 @@ export class Lane {
     return undefined
   }
 
-  /** Whether `take` would find one; when the first of those that wait for their time is due. */
+  /** Whether `take` would find one. */
   hasNext(nowMs: number): boolean {
     if (this.#retry.some((held) => held.notBeforeMs <= nowMs)) return true
     while (this.#sendAt < this.#items.length) {
@@ -45,8 +45,11 @@ export class Lane {
     return false
   }
 
-  retryDueMs(): number {
-    return this.#retry.reduce((due, held) => Math.min(due, held.notBeforeMs), Infinity)
+  /** When the first of those that wait for their time is due. */
+  retryDueMs(nowMs: number): number {
+    let due = Infinity
+    for (const { notBeforeMs } of this.#retry) if (notBeforeMs > nowMs) due = Math.min(due, notBeforeMs)
+    return due
   }
 
   /** An attempt failed: it keeps its place before all that was never tried. */
@@ -55,12 +58,6 @@ export class Lane {
     const index = this.#retry.findIndex((other) => other.batch.header.seq > held.batch.header.seq)
     if (index < 0) this.#retry.push(held)
     else this.#retry.splice(index, 0, held)
-  }
-
-  /** Takes out of those that wait for another attempt. */
-  withdraw(held: Held): void {
-    const index = this.#retry.indexOf(held)
-    if (index >= 0) this.#retry.splice(index, 1)
   }
 
   /** Batches for the log, oldest first, sealed before `untilMs`; calls `take` until it says no. */

@@ -92,7 +92,7 @@ export class Sender {
       if (this.#options.buffer.isExpired(held)) this.#options.buffer.discard(held, 'expired')
       else this.#start(held, nowMs)
     }
-    this.#options.onDue(this.#options.buffer.retryDueMs())
+    this.#options.onDue(this.#options.buffer.retryDueMs(nowMs))
   }
 
   /** Ends attempts that take too long. */
