@@ -39,6 +39,12 @@ export function restartDelay(failures: number, random: number): number {
   return Math.max(firstDelayMs, Math.round(longest * (0.5 + random / 2)))
 }
 
+// Without the mark of bin.js, whose channel is another.
+function spawnChild(entry: string, line: readonly string[]): ChildProcess {
+  const { DPULSE_SHIM: _, ...env } = process.env
+  return fork(entry, line, { env, stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
+}
+
 /** Starts `entry NAME ARGUMENTS`. */
 export function superviseChild(
   name: string,
@@ -54,8 +60,7 @@ export function superviseChild(
   let timer: NodeJS.Timeout | undefined
 
   function start(): void {
-    const { DPULSE_SHIM: _, ...env } = process.env
-    const started = fork(entry, [name, ...line], { env, stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
+    const started = spawnChild(entry, [name, ...line])
     const startedMs = performance.now()
     current = started
     started.on('message', (message) => {
@@ -67,7 +72,7 @@ export function superviseChild(
     })
     started.on('error', (error) => {
       events.onTrouble(error)
-      // Nothing was started, so nothing will exit.
+      // Nothing will exit.
       if (started.pid === undefined) onExit(null, null, 0)
     })
     started.once('exit', (code, signal) => onExit(code, signal, performance.now() - startedMs))
@@ -100,9 +105,8 @@ export function superviseChild(
       stopped = true
       clearTimeout(timer)
       if (current === undefined) return
-      const exited = once(current, 'exit')
       current.kill('SIGTERM')
-      await exited
+      await once(current, 'exit')
     },
     kill: () => current?.kill('SIGKILL') ?? false,
   }

@@ -24,43 +24,58 @@ export function createSubscribers(live: Live, most: number): Subscribers {
   }
 }
 
+// What waits for one reader: bounded in records and bytes, and what did not fit is counted.
+function createQueue() {
+  const encoder = new TextEncoder()
+  let waiting: string[] = [': live\nretry: 2000\n\n']
+  let bytes = 0
+  let missed = 0
+  let wake: (() => void) | undefined
+  return {
+    room: () => (bytes >= mostBytes ? 0 : Math.max(0, mostRecords - waiting.length)),
+    isIdle: () => waiting.length === 0 && missed === 0,
+    push(text: string) {
+      waiting.push(text)
+      bytes += text.length
+      wake?.()
+    },
+    miss(records: number) {
+      missed += records
+      wake?.()
+    },
+    take(): Uint8Array {
+      let text = waiting.join('')
+      if (missed > 0) text += `event: missed\ndata: ${JSON.stringify({ missed })}\n\n`
+      waiting = []
+      bytes = 0
+      missed = 0
+      return encoder.encode(text)
+    },
+    wake: () => wake?.(),
+    woken: () => new Promise<void>((resolve) => (wake = resolve)),
+  }
+}
+
 function subscription(
   live: Live,
   filter: LogFilter,
   signal: AbortSignal,
   onEnd: () => void,
 ): ReadableStream<Uint8Array> {
-  const encoder = new TextEncoder()
-  let queue: string[] = [': live\nretry: 2000\n\n']
-  let bytes = 0
-  let missed = 0
-  let wake: (() => void) | undefined
+  const queue = createQueue()
   let unsubscribe = () => undefined as void
-
-  const push = (text: string) => {
-    queue.push(text)
-    bytes += text.length
-    wake?.()
-  }
-  const room = () => (bytes >= mostBytes ? 0 : Math.max(0, mostRecords - queue.length))
-  const miss = (records: number) => {
-    missed += records
-    wake?.()
-  }
-  const heartbeat = setInterval(() => {
-    if (queue.length === 0) push(': alive\n\n')
-  }, heartbeatMs)
   let ended = false
-  const idle = () => queue.length === 0 && missed === 0 && !ended
+  const heartbeat = setInterval(() => {
+    if (queue.isIdle()) queue.push(': alive\n\n')
+  }, heartbeatMs)
   const end = () => {
     if (ended) return
     ended = true
     clearInterval(heartbeat)
     signal.removeEventListener('abort', end)
     unsubscribe()
-    queue = []
     onEnd()
-    wake?.()
+    queue.wake()
   }
   if (signal.aborted) end()
   else {
@@ -68,25 +83,19 @@ function subscription(
     unsubscribe = live.subscribe(
       filter,
       (record) => {
-        if (room() === 0) miss(1)
-        else push(`event: record\ndata: ${JSON.stringify(record)}\n\n`)
+        if (queue.room() === 0) queue.miss(1)
+        else queue.push(`event: record\ndata: ${JSON.stringify(record)}\n\n`)
       },
-      { room, missed: miss },
+      { room: queue.room, missed: (records) => queue.miss(records) },
     )
   }
-
+  const isIdle = () => queue.isIdle() && !ended
   return new ReadableStream<Uint8Array>(
     {
       // Called only when the connection takes more, so that a slow reader fills its own queue and nobody's else.
       async pull(controller) {
-        while (idle()) await new Promise<void>((resolve) => (wake = resolve))
-        if (ended) return controller.close()
-        let text = queue.join('')
-        if (missed > 0) text += `event: missed\ndata: ${JSON.stringify({ missed })}\n\n`
-        queue = []
-        bytes = 0
-        missed = 0
-        return controller.enqueue(encoder.encode(text))
+        while (isIdle()) await queue.woken()
+        return ended ? controller.close() : controller.enqueue(queue.take())
       },
       cancel: end,
     },

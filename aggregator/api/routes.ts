@@ -42,6 +42,7 @@ export function createRoutes(parts: ApiParts, stopping: AbortSignal): OpenAPIHon
     admission.run(AbortSignal.any([context.req.raw.signal, stopping]), task)
 
   addState(app, parts)
+  addLedger(app, parts)
   addLogs(app, parts, admitted)
   addMetrics(app, parts, admitted)
   addLive(app, parts, stopping)
@@ -53,7 +54,7 @@ export function createRoutes(parts: ApiParts, stopping: AbortSignal): OpenAPIHon
 
 type Admitted = <T>(context: Context, task: (signal: AbortSignal) => Promise<T>) => Promise<T>
 
-function addState(app: OpenAPIHono, { health, devices, ledger }: ApiParts): void {
+function addState(app: OpenAPIHono, { health, devices }: ApiParts): void {
   app.openapi(
     createRoute({
       method: 'get',
@@ -105,6 +106,9 @@ function addState(app: OpenAPIHono, { health, devices, ledger }: ApiParts): void
       return context.json({ error: { code: 'NO_SUCH_DEVICE', message: `there is no device ${device}` } }, 404)
     },
   )
+}
+
+function addLedger(app: OpenAPIHono, { ledger, devices }: ApiParts): void {
   app.openapi(
     createRoute({
       method: 'get',

@@ -22,7 +22,6 @@ export interface Chart {
 
 export function createChart(metric: MetricInfo, device: string, signal: AbortSignal): Chart {
   const counter = metric.kind === 'counter'
-  const unit = counter ? unitOfRate(metric.unit) : metric.unit
   const note = h('small', {}, counter ? 'per second' : '')
   const place = h('div', { class: 'plot' })
   const legend = h('ul', { class: 'legend' })
@@ -33,50 +32,12 @@ export function createChart(metric: MetricInfo, device: string, signal: AbortSig
     place,
     legend,
   )
-  let plot: UPlot | undefined
-  let labels = ''
-  let latest: SeriesResult[] = []
   // All charts show the same stretch of time, whether or not it is full.
   let seconds = 3600
   const stretch = (): [number, number] => [Date.now() / 1000 - seconds, Date.now() / 1000]
-  const colours = () => paletteOf(element)
-
-  const draw = () => {
-    const shown = strongest(latest)
-    const names = labelsOf(shown)
-    const hidden = latest.length - shown.length
-    setText(
-      note,
-      [counter ? 'per second' : '', hidden > 0 ? `${hidden} more series` : ''].filter(Boolean).join(', '),
-    )
-    const data = align(shown)
-    if (plot !== undefined && labels === names.join('\n')) {
-      plot.setData(data)
-      return
-    }
-    labels = names.join('\n')
-    plot?.destroy()
-    const width = Math.max(200, place.clientWidth)
-    plot = new Plot(
-      optionsOf(width, unit, names, colours(), stretch, (index) =>
-        showLegend(legend, shown, names, colours(), unit, index, plot),
-      ),
-      data,
-      place,
-    )
-    showLegend(legend, shown, names, colours(), unit, undefined, plot)
-  }
-  const redraw = () => {
-    labels = ''
-    if (latest.length > 0) draw()
-  }
-  const resized = new ResizeObserver(() => plot?.setSize({ width: Math.max(200, place.clientWidth), height }))
-  resized.observe(place)
-  window.addEventListener('themechange', redraw, { signal })
-  signal.addEventListener('abort', () => {
-    resized.disconnect()
-    plot?.destroy()
-  })
+  const drawing = createDrawing(place, legend, counter ? unitOfRate(metric.unit) : metric.unit, stretch)
+  window.addEventListener('themechange', () => drawing.restyle(), { signal })
+  signal.addEventListener('abort', () => drawing.end())
   return {
     element,
     async load(since) {
@@ -86,14 +47,63 @@ export function createChart(metric: MetricInfo, device: string, signal: AbortSig
       const query = { metric: metric.name, device, since, step: `${step}s`, aggregate, limit: 200_000 }
       const list = await ask<SeriesResult[]>('/api/query', query, signal)
       if (list === undefined || signal.aborted) return
-      latest = list.filter(({ points }) => points.length > 0)
-      place.classList.toggle('nothing', latest.length === 0)
-      draw()
+      const filled = list.filter(({ points }) => points.length > 0)
+      const shown = strongest(filled)
+      const hidden = filled.length - shown.length
+      const notes = [counter ? 'per second' : '', hidden > 0 ? `${hidden} more series` : '']
+      setText(note, notes.filter(Boolean).join(', '))
+      place.classList.toggle('nothing', filled.length === 0)
+      drawing.show(shown)
     },
     remove() {
+      drawing.end()
+      element.remove()
+    },
+  }
+}
+
+// The plot and its legend. The plot is made anew only when the lines are others, or their colours.
+function createDrawing(
+  place: HTMLElement,
+  legend: HTMLElement,
+  unit: string,
+  stretch: () => [number, number],
+) {
+  let plot: UPlot | undefined
+  let shown: readonly SeriesResult[] = []
+  let names: string[] = []
+  let colours: string[] = []
+  let cursor: number | undefined
+  const label = () => showLegend(legend, { shown, names, colours, unit, cursor, plot })
+  const width = () => Math.max(200, place.clientWidth)
+  const onCursor = (index: number | undefined) => {
+    cursor = index
+    label()
+  }
+  const show = (list: readonly SeriesResult[]) => {
+    const before = names.join('\n')
+    shown = list
+    names = labelsOf(list)
+    if (plot !== undefined && names.join('\n') === before) plot.setData(align(list))
+    else {
+      plot?.destroy()
+      cursor = undefined
+      colours = paletteOf(place)
+      plot = new Plot(optionsOf(width(), unit, names, colours, stretch, onCursor), align(list), place)
+    }
+    label()
+  }
+  const resized = new ResizeObserver(() => plot?.setSize({ width: width(), height }))
+  resized.observe(place)
+  return {
+    show,
+    restyle() {
+      names = ['']
+      if (plot !== undefined) show(shown)
+    },
+    end() {
       resized.disconnect()
       plot?.destroy()
-      element.remove()
     },
   }
 }
@@ -218,17 +228,20 @@ function rangeOf(low: number | null, high: number | null, unit: string): [number
   return [low < 0 ? low * 1.08 : 0, unit === '1' && high <= 1 ? Math.max(Math.min(1, top), 0.05) : top]
 }
 
-function showLegend(
-  legend: HTMLElement,
-  list: readonly SeriesResult[],
-  names: readonly string[],
-  colours: readonly string[],
-  unit: string,
-  index: number | undefined,
-  plot: UPlot | undefined,
-): void {
-  if (legend.childElementCount !== names.length || legend.dataset.names !== names.join('\n')) {
-    legend.dataset.names = names.join('\n')
+interface LegendState {
+  shown: readonly SeriesResult[]
+  names: readonly string[]
+  colours: readonly string[]
+  unit: string
+  /** Where the cursor stands; without it the newest values count. */
+  cursor: number | undefined
+  plot: UPlot | undefined
+}
+
+function showLegend(legend: HTMLElement, { shown, names, colours, unit, cursor, plot }: LegendState): void {
+  const look = [...names, ...colours].join('\n')
+  if (legend.dataset.look !== look) {
+    legend.dataset.look = look
     legend.replaceChildren(
       ...names.map((name, at) => {
         const mark = h('i', {})
@@ -237,8 +250,9 @@ function showLegend(
       }),
     )
   }
-  for (const [at, series] of list.entries()) {
-    const value = index === undefined ? series.points.at(-1)?.[1] : (plot?.data[at + 1]?.[index] ?? undefined)
+  for (const [at, series] of shown.entries()) {
+    const value =
+      cursor === undefined ? series.points.at(-1)?.[1] : (plot?.data[at + 1]?.[cursor] ?? undefined)
     const cell = legend.children[at]?.lastElementChild
     if (cell) setText(cell, value === undefined ? '–' : quantity(value, unit))
   }

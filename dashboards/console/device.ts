@@ -4,7 +4,7 @@ import { ask } from './api.ts'
 import { createChart } from './chart.ts'
 import type { Chart } from './chart.ts'
 import { showLabels } from './devices.ts'
-import { every, h, keyed, setText } from './dom.ts'
+import { every, h, keyed, setText, tableOf } from './dom.ts'
 import { ago, count, quantity, text } from './format.ts'
 import { ranges } from './view.ts'
 import type { ViewContext } from './view.ts'
@@ -23,7 +23,7 @@ const mostCharts = 24
 export function deviceView(context: ViewContext): void {
   const { root, name, parameters, signal, remember } = context
   const head = makeHead(name)
-  const grid = h('div', { class: 'charts' })
+  const grid = createGrid(name, signal)
   const range = h(
     'div',
     { class: 'segments', role: 'group', 'aria-label': 'Range' },
@@ -34,12 +34,11 @@ export function deviceView(context: ViewContext): void {
   root.append(
     head.element,
     h('div', { class: 'bar' }, h('h2', {}, 'Charts'), h('div', { class: 'grow' }), picker.element, range),
-    grid,
+    grid.element,
     values.element,
   )
   let since = ranges.find((value) => value === parameters.get('range')) ?? '1h'
   let metrics: MetricInfo[] = []
-  const charts = new Map<string, Chart>()
   const chosen = () => {
     const asked = parameters.get('metrics')
     const names = asked === null ? usualOf(metrics) : asked.split(',')
@@ -50,20 +49,7 @@ export function deviceView(context: ViewContext): void {
       button.setAttribute('aria-pressed', String(button.getAttribute('value') === since))
     const names = chosen()
     picker.show(metrics, names)
-    for (const [key, chart] of charts) {
-      if (names.includes(key)) continue
-      chart.remove()
-      charts.delete(key)
-    }
-    for (const key of names) {
-      const metric = metrics.find(({ name }) => name === key)
-      if (metric === undefined) continue
-      const chart = charts.get(key) ?? createChart(metric, name, signal)
-      charts.set(key, chart)
-      // Appending what is there already moves it, which keeps the order of the choice.
-      if (grid.children[names.indexOf(key)] !== chart.element) grid.append(chart.element)
-    }
-    await Promise.all([...charts.values()].map((chart) => chart.load(since)))
+    await grid.show(metrics, names, since)
   }
   const refresh = every(10_000, signal, async () => {
     metrics = (await ask<MetricInfo[]>('/api/metrics', { device: name }, signal)) ?? metrics
@@ -92,6 +78,31 @@ export function deviceView(context: ViewContext): void {
     head.show(devices)
     if (latest !== undefined) values.show(latest)
   })
+}
+
+// The charts in the order of the choice; those that stay are kept, with what they show.
+function createGrid(device: string, signal: AbortSignal) {
+  const element = h('div', { class: 'charts' })
+  const charts = new Map<string, Chart>()
+  return {
+    element,
+    async show(metrics: readonly MetricInfo[], names: readonly string[], since: string) {
+      for (const [key, chart] of charts) {
+        if (names.includes(key)) continue
+        chart.remove()
+        charts.delete(key)
+      }
+      for (const [index, key] of names.entries()) {
+        const metric = metrics.find(({ name }) => name === key)
+        if (metric === undefined) continue
+        const chart = charts.get(key) ?? createChart(metric, device, signal)
+        charts.set(key, chart)
+        const there = element.children[index]
+        if (there !== chart.element) element.insertBefore(chart.element, there ?? null)
+      }
+      await Promise.all([...charts.values()].map((chart) => chart.load(since)))
+    },
+  }
 }
 
 function usualOf(metrics: readonly MetricInfo[]): string[] {
@@ -212,21 +223,11 @@ function makeOption({ name, kind, series }: MetricInfo): HTMLElement {
 function makeValues() {
   const search = h('input', { type: 'search', placeholder: 'Filter values', 'aria-label': 'Filter values' })
   const body = h('tbody', {})
-  const heads = ['Metric', 'Attributes', 'Value', 'Time']
   const element = h(
     'section',
     {},
     h('div', { class: 'bar' }, h('h2', {}, 'Newest values'), h('div', { class: 'grow' }), search),
-    h(
-      'div',
-      { class: 'panel scroll' },
-      h(
-        'table',
-        { class: 'values' },
-        h('thead', {}, h('tr', {}, ...heads.map((one) => h('th', { scope: 'col' }, one)))),
-        body,
-      ),
-    ),
+    tableOf(['Metric', 'Attributes', 'Value', 'Time'], body, 'values'),
   )
   let latest: LatestValue[] = []
   const attributesOf = ({ attributes }: LatestValue) =>

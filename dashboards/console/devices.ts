@@ -1,7 +1,7 @@
 // The devices: state, when they were last heard of, labels, and collectors that claim the same one.
 import type { DeviceInfo } from '../../aggregator/query.ts'
 import { ask } from './api.ts'
-import { every, h, keyed, setText } from './dom.ts'
+import { every, h, keyed, setText, tableOf } from './dom.ts'
 import { ago, count } from './format.ts'
 import type { ViewContext } from './view.ts'
 
@@ -22,17 +22,16 @@ export function devicesView({ root, signal, parameters, remember }: ViewContext)
     h('code', {}, 'dpulse up'),
     ' starts one for this machine.',
   )
-  const heads = ['Device', 'State', 'Last seen', 'Name', 'Labels', 'Collector', 'Version']
-  const table = h(
-    'table',
-    {},
-    h('thead', {}, h('tr', {}, ...heads.map((text) => h('th', { scope: 'col' }, text)))),
+  const table = tableOf(
+    ['Device', 'State', 'Last seen', 'Name', 'Labels', 'Collector', 'Version'],
     body,
+    'devices',
   )
   root.append(
     h('div', { class: 'bar' }, h('h1', {}, 'Devices'), summary, h('div', { class: 'grow' }), search),
     conflicts,
-    h('div', { class: 'panel scroll' }, table, empty),
+    table,
+    empty,
   )
 
   let devices: DeviceInfo[] = []
@@ -44,20 +43,7 @@ export function devicesView({ root, signal, parameters, remember }: ViewContext)
     empty.hidden = devices.length > 0
     table.hidden = devices.length === 0
     keyed(body, fitting, ({ device }) => device, makeRow, updateRow)
-    const claims = devices.flatMap(({ device, conflicts }) =>
-      conflicts.map((conflict) => ({ device, ...conflict })),
-    )
-    keyed(
-      conflicts,
-      claims,
-      ({ device, collectors }) => `${device} ${collectors.join(' ')}`,
-      () => h('p', { class: 'notice bad' }),
-      (element, { device, collectors, detail, since }) =>
-        setText(
-          element,
-          `Conflict since ${ago(since)}: ${collectors.join(' and ')} both claim ${device}. ${detail}`,
-        ),
-    )
+    showConflicts(conflicts, devices)
   }
   search.addEventListener('input', () => {
     remember({ text: search.value })
@@ -67,6 +53,21 @@ export function devicesView({ root, signal, parameters, remember }: ViewContext)
     devices = (await ask<DeviceInfo[]>('/api/devices', {}, signal)) ?? devices
     if (!signal.aborted) show()
   })
+}
+
+function showConflicts(parent: HTMLElement, devices: readonly DeviceInfo[]): void {
+  const claims = devices.flatMap(({ device, conflicts }) => conflicts.map((one) => ({ device, ...one })))
+  keyed(
+    parent,
+    claims,
+    ({ device, collectors }) => `${device} ${collectors.join(' ')}`,
+    () => h('p', { class: 'notice bad' }),
+    (element, { device, collectors, detail, since }) =>
+      setText(
+        element,
+        `Conflict since ${ago(since)}: ${collectors.join(' and ')} both claim ${device}. ${detail}`,
+      ),
+  )
 }
 
 function searchable({ device, name, labels, collector }: DeviceInfo): string {

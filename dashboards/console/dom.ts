@@ -19,6 +19,12 @@ export function h<K extends keyof HTMLElementTagNameMap>(
   return element
 }
 
+/** A table in a panel that scrolls by itself where it is wider than the page. */
+export function tableOf(heads: readonly string[], body: HTMLElement, kind: string): HTMLElement {
+  const head = h('thead', {}, h('tr', {}, ...heads.map((text) => h('th', { scope: 'col' }, text))))
+  return h('div', { class: 'panel scroll' }, h('table', { class: kind }, head, body))
+}
+
 /** Changes the text only when it differs, so that selections and screen readers stay where they are. */
 export function setText(element: Element, text: string): void {
   if (element.textContent !== text) element.textContent = text

@@ -1,7 +1,7 @@
 // The ledger: does the account of every record add up? The verdict first, then where each record is, then each stream.
 import type { LedgerReport, StreamAccount } from '../../aggregator/query.ts'
 import { ask } from './api.ts'
-import { every, h, keyed, setText } from './dom.ts'
+import { every, h, keyed, setText, tableOf } from './dom.ts'
 import { count } from './format.ts'
 import type { ViewContext } from './view.ts'
 
@@ -15,15 +15,7 @@ const parts = [
 ] as const
 
 export function ledgerView({ root, signal, parameters, remember }: ViewContext): void {
-  const verdict = h('p', { class: 'verdict', role: 'status' }, 'Reading the books…')
-  const sum = h('p', { class: 'sum' }, ' ')
-  const meter = h(
-    'div',
-    { class: 'meter', 'aria-hidden': 'true' },
-    ...parts.map(([key]) => h('span', { class: key })),
-  )
-  const tiles = h('div', { class: 'tiles' }, ...['produced', ...parts.map(([key]) => key)].map(makeTile))
-  const reasons = h('div', { class: 'reasons' })
+  const overview = makeOverview()
   const body = h('tbody', {})
   const search = h('input', {
     type: 'search',
@@ -46,26 +38,15 @@ export function ledgerView({ root, signal, parameters, remember }: ViewContext):
   ]
   root.append(
     h('div', { class: 'bar' }, h('h1', {}, 'Ledger')),
-    h('section', { class: 'panel padded' }, verdict, sum, meter, tiles, reasons),
+    overview.element,
     h('div', { class: 'bar' }, h('h2', {}, 'Streams'), rest, h('div', { class: 'grow' }), search),
-    h(
-      'div',
-      { class: 'panel scroll' },
-      h(
-        'table',
-        { class: 'numbers' },
-        h('thead', {}, h('tr', {}, ...heads.map((text) => h('th', { scope: 'col' }, text)))),
-        body,
-      ),
-    ),
+    tableOf(heads, body, 'numbers'),
   )
 
   let report: LedgerReport | undefined
   const show = () => {
     if (report === undefined) return
-    showVerdict(report, verdict, sum)
-    showParts(report, meter, tiles)
-    showReasons(reasons, report.dropped)
+    overview.show(report)
     const text = search.value.toLowerCase()
     const fitting = report.streams.filter((stream) =>
       `${stream.device} ${stream.collector} ${stream.class} ${stream.session}`.toLowerCase().includes(text),
@@ -91,6 +72,23 @@ export function ledgerView({ root, signal, parameters, remember }: ViewContext):
     report = (await ask<LedgerReport>('/api/ledger', {}, signal)) ?? report
     if (!signal.aborted) show()
   })
+}
+
+function makeOverview() {
+  const verdict = h('p', { class: 'verdict', role: 'status' }, 'Reading the books…')
+  const sum = h('p', { class: 'sum' }, ' ')
+  const shares = parts.map(([key]) => h('span', { class: key }))
+  const meter = h('div', { class: 'meter', 'aria-hidden': 'true' }, ...shares)
+  const tiles = h('div', { class: 'tiles' }, ...['produced', ...parts.map(([key]) => key)].map(makeTile))
+  const reasons = h('div', { class: 'reasons' })
+  return {
+    element: h('section', { class: 'panel padded' }, verdict, sum, meter, tiles, reasons),
+    show(report: LedgerReport) {
+      showVerdict(report, verdict, sum)
+      showParts(report, meter, tiles)
+      showReasons(reasons, report.dropped)
+    },
+  }
 }
 
 function droppedOf({ dropped }: { dropped: Record<string, number> }): number {

@@ -208,7 +208,42 @@ function makeDetails(record: LogRecordRow): HTMLElement {
   )
 }
 
-function makeForm({ parameters, remember, signal }: ViewContext) {
+function makeForm(context: ViewContext) {
+  const { remember, signal } = context
+  const { text: search, severity, device, since, known } = makeFields(context)
+  const live = h('button', { type: 'button', class: 'live on', 'aria-pressed': 'true' }, 'Pause')
+  const element = h('form', { class: 'filters', role: 'search' }, search, severity, device, known, since)
+  return {
+    element,
+    live,
+    filter: () => {
+      const chosen = { text: search.value, severity: severity.value, device: device.value }
+      return Object.fromEntries(Object.entries(chosen).filter(([, value]) => value !== ''))
+    },
+    range: () => ({ since: since.value || undefined }),
+    onChange(changed: () => void) {
+      let timer: ReturnType<typeof setTimeout> | undefined
+      const later = (ms: number) => {
+        clearTimeout(timer)
+        timer = setTimeout(() => {
+          if (!device.validity.valid) return
+          remember(
+            Object.fromEntries([search, severity, device, since].map(({ name, value }) => [name, value])),
+          )
+          changed()
+        }, ms)
+      }
+      element.addEventListener('input', (event) => later(event.target instanceof HTMLSelectElement ? 0 : 300))
+      element.addEventListener('submit', (event) => {
+        event.preventDefault()
+        later(0)
+      })
+      signal.addEventListener('abort', () => clearTimeout(timer))
+    },
+  }
+}
+
+function makeFields({ parameters, signal }: ViewContext) {
   const search = h('input', {
     type: 'search',
     name: 'text',
@@ -251,33 +286,5 @@ function makeForm({ parameters, remember, signal }: ViewContext) {
       ...(devices ?? []).slice(0, 500).map(({ device }) => h('option', { value: device })),
     ),
   )
-  const live = h('button', { type: 'button', class: 'live on', 'aria-pressed': 'true' }, 'Pause')
-  const element = h('form', { class: 'filters', role: 'search' }, search, severity, device, known, since)
-  const fields = { text: search, severity, device, since }
-  return {
-    element,
-    live,
-    filter: () => {
-      const chosen = { text: search.value, severity: severity.value, device: device.value }
-      return Object.fromEntries(Object.entries(chosen).filter(([, value]) => value !== ''))
-    },
-    range: () => ({ since: since.value || undefined }),
-    onChange(changed: () => void) {
-      let timer: ReturnType<typeof setTimeout> | undefined
-      const later = (ms: number) => {
-        clearTimeout(timer)
-        timer = setTimeout(() => {
-          if (!device.validity.valid) return
-          remember(Object.fromEntries(Object.entries(fields).map(([name, field]) => [name, field.value])))
-          changed()
-        }, ms)
-      }
-      element.addEventListener('input', (event) => later(event.target instanceof HTMLSelectElement ? 0 : 300))
-      element.addEventListener('submit', (event) => {
-        event.preventDefault()
-        later(0)
-      })
-      signal.addEventListener('abort', () => clearTimeout(timer))
-    },
-  }
+  return { text: search, severity, device, since, known }
 }

@@ -11,6 +11,7 @@ import type {
   Match,
   MetricInfo,
   MetricQuery,
+  Queries,
   SeriesResult,
   StreamAccount,
 } from '../../aggregator/query.ts'
@@ -73,29 +74,7 @@ export function createSample(): Sample {
       for (const { filter, onRecord } of followers) if (fits(record, filter)) onRecord(record)
       return record
     },
-    queries: {
-      logs: async (query, signal) => {
-        await sample.before(signal)
-        return pageOf(sample.records, query)
-      },
-      metrics: async (device, signal) => {
-        await sample.before(signal)
-        return metricsOf(sample.series.filter((one) => device?.includes(one.device) ?? true))
-      },
-      query: async (query, signal) => {
-        await sample.before(signal)
-        return seriesOf(sample.series, query)
-      },
-      latest: async (device) =>
-        sample.series
-          .filter((one) => one.device === device)
-          .flatMap(({ metric, unit, kind, attributes, samples }) => {
-            const last = samples.at(-1)
-            return last === undefined
-              ? []
-              : [{ metric, unit, kind, attributes, time: toTime(last[0]), value: last[1] }]
-          }),
-    },
+    queries: sampleQueries(() => sample),
     ledger: {
       report: async (device) =>
         reportOf(sample.streams.filter((one) => device?.includes(one.device) ?? true)),
@@ -121,6 +100,33 @@ export function createSample(): Sample {
     log: { error: (message, facts) => void sample.errors.push({ message, ...facts }) },
   }
   return sample
+}
+
+// The sample is being made when this is called, so it is asked for later.
+function sampleQueries(of: () => Sample): Queries {
+  return {
+    logs: async (query, signal) => {
+      await of().before(signal)
+      return pageOf(of().records, query)
+    },
+    metrics: async (device, signal) => {
+      await of().before(signal)
+      return metricsOf(of().series.filter((one) => device?.includes(one.device) ?? true))
+    },
+    query: async (query, signal) => {
+      await of().before(signal)
+      return seriesOf(of().series, query)
+    },
+    latest: async (device) =>
+      of()
+        .series.filter((one) => one.device === device)
+        .flatMap(({ metric, unit, kind, attributes, samples }) => {
+          const last = samples.at(-1)
+          return last === undefined
+            ? []
+            : [{ metric, unit, kind, attributes, time: toTime(last[0]), value: last[1] }]
+        }),
+  }
 }
 
 /** Two devices, one hour of readings each, a hundred log lines and a ledger with a drop and a gap. */
