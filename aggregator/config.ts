@@ -1,6 +1,9 @@
 // The configuration of an aggregator: one YAML file, every key optional and described. Options of the command line
 // choose broker, journal and store without a file.
+import { readFile } from 'node:fs/promises'
+import { parseDocument } from 'yaml'
 import * as z from 'zod'
+import { PermanentError } from '../plugins/contract/errors.ts'
 import { classes } from '../plugins/contract/signal.ts'
 import type { Class } from '../plugins/contract/signal.ts'
 import { address, duration, secret, size } from '../plugins/contract/settings.ts'
@@ -70,7 +73,17 @@ export const aggregatorConfig = z.strictObject({
     .prefault({})
     .describe('Console and HTTP API.'),
   store: z
-    .strictObject({ retention: retention.prefault({}).describe('How long raw records are kept, by class.') })
+    .strictObject({
+      retention: retention.prefault({}).describe('How long raw records are kept, by class.'),
+      segment_rows: z
+        .strictObject({
+          logs: z.int().min(1000).default(1_000_000).describe('Log records.'),
+          metrics: z.int().min(1000).default(4_000_000).describe('Data points.'),
+        })
+        .prefault({})
+        .describe('Rows after which a table of recent rows is sealed as a Parquet file.'),
+      memory: size.prefault('1GiB').describe('What DuckDB may take for its buffers.'),
+    })
     .prefault({})
     .describe('Queryable history.'),
   metrics: z
@@ -89,3 +102,26 @@ export const aggregatorConfig = z.strictObject({
 })
 
 export type AggregatorConfig = z.output<typeof aggregatorConfig>
+
+/** Every problem of a configuration, with its path; empty when it is valid. */
+export function problemsOf(text: string): { path: string; message: string }[] {
+  const document = parseDocument(text)
+  if (document.errors.length > 0) return document.errors.map(({ message }) => ({ path: '', message }))
+  const { error } = aggregatorConfig.safeParse(document.toJS() ?? {})
+  return (error?.issues ?? []).map(({ path, message }) => ({ path: path.join('.'), message }))
+}
+
+/** The defaults without a file. @throws PermanentError CONFIG_INVALID that lists every problem. */
+export async function loadConfig(file: string | undefined): Promise<AggregatorConfig> {
+  if (file === undefined) return aggregatorConfig.parse({})
+  let text: string
+  try {
+    text = await readFile(file, 'utf8')
+  } catch (cause) {
+    throw new PermanentError('CONFIG_INVALID', `the configuration ${file} cannot be read`, { cause })
+  }
+  const problems = problemsOf(text)
+  if (problems.length === 0) return aggregatorConfig.parse(parseDocument(text).toJS() ?? {})
+  const lines = problems.map(({ path, message }) => `  ${path || '(whole file)'}: ${message}`)
+  throw new PermanentError('CONFIG_INVALID', `${file} has ${problems.length} problems\n${lines.join('\n')}`)
+}

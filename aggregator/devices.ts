@@ -13,6 +13,8 @@ interface Instance {
   /** When it last said anything, by the aggregator's clock. */
   activeUnixNano: bigint
   bornUnixNano: bigint
+  /** Known from before this aggregator started, and not heard since. */
+  replayed: boolean
 }
 
 /** What the registry table keeps of a device. */
@@ -30,18 +32,18 @@ interface Entry {
 const silentAfterNano = 120_000_000_000n
 /** Two runs conflict when each was active this shortly after the other. */
 const conflictWindowNano = 60_000_000_000n
+/** How long a birth that was only replayed counts. */
+const replayedNano = 45_000_000_000n
 /** How often an entry is written only because it was seen again. */
 const saveEveryNano = 30_000_000_000n
 /** Distinct devices; more are refused until some are deleted. */
 const deviceLimit = 200_000
 
 export interface DeviceRegistry extends Devices {
-  /** A birth or a will. */
-  onStatus(status: Status): void
+  /** A birth or a will; `replayed` when it was only kept from before this aggregator started. */
+  onStatus(status: Status, replayed: boolean): void
   /** A batch was taken in. */
   onBatch(header: Header): void
-  /** Whether this session belongs to a run that may still send: its collector has not been born anew since. */
-  isOpen(collector: string, session: string): boolean
   /** Writes what is only in memory. */
   flush(): Promise<void>
 }
@@ -93,7 +95,7 @@ export function openDevices(table: JournalTable, clock: Clock, log: Log): Device
     return entry
   }
 
-  function onStatus(status: Status): void {
+  function onStatus(status: Status, replayed: boolean): void {
     let runs = instances.get(status.collector)
     if (!runs) instances.set(status.collector, (runs = new Map()))
     const now = clock.nowUnixNano()
@@ -103,7 +105,12 @@ export function openDevices(table: JournalTable, clock: Clock, log: Log): Device
       if (known) runs.set(status.instance, { ...known, status: { ...known.status, state: 'offline' } })
       return
     }
-    runs.set(status.instance, { status, activeUnixNano: now, bornUnixNano: known?.bornUnixNano ?? now })
+    runs.set(status.instance, {
+      status,
+      activeUnixNano: now,
+      bornUnixNano: known?.bornUnixNano ?? now,
+      replayed,
+    })
     prune(runs, now)
     for (const device of new Set([status.collector, ...status.devices])) {
       const entry = touch(device, status.collector)
@@ -125,7 +132,9 @@ export function openDevices(table: JournalTable, clock: Clock, log: Log): Device
     const entry = touch(header.device, header.collector)
     if (!entry) return
     for (const run of instances.get(header.collector)?.values() ?? []) {
-      if (run.status.session === header.session) run.activeUnixNano = entry.lastSeenUnixNano
+      if (run.status.session !== header.session) continue
+      run.activeUnixNano = entry.lastSeenUnixNano
+      run.replayed = false
     }
     const saved = savedUnixNano.get(header.device) ?? 0n
     if (entry.lastSeenUnixNano - saved > saveEveryNano) save(entry)
@@ -153,8 +162,9 @@ export function openDevices(table: JournalTable, clock: Clock, log: Log): Device
   function isOnline(entry: Entry, now: bigint): boolean {
     const runs = instances.get(entry.collector)
     if (!runs || runs.size === 0) return now - entry.lastSeenUnixNano < silentAfterNano
-    for (const { status } of runs.values()) {
-      if (status.state === 'online') return true
+    for (const { status, replayed, activeUnixNano } of runs.values()) {
+      // Whoever lives connects again; a birth from before says little after a while.
+      if (status.state === 'online' && (!replayed || now - activeUnixNano < replayedNano)) return true
     }
     return false
   }
@@ -162,13 +172,6 @@ export function openDevices(table: JournalTable, clock: Clock, log: Log): Device
   return {
     onStatus,
     onBatch,
-    isOpen(collector, session) {
-      const runs = [...(instances.get(collector)?.values() ?? [])]
-      if (runs.length === 0) return true
-      return runs.some(
-        ({ status }) => status.session === session && (status.state === 'online' || runs.length === 1),
-      )
-    },
     async list() {
       const now = clock.nowUnixNano()
       const rows: DeviceInfo[] = []

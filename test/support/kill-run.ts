@@ -190,7 +190,10 @@ export async function killRun(run: KillRun): Promise<KillResult> {
   const data = mkdtempSync(join(tmpdir(), 'dpulse-kill-'))
   const configuration = join(data, 'aggregator.yaml')
   // Small hot tables, so that sealing is under way in many of the kills.
-  writeFileSync(configuration, `store: { seal_rows: ${Math.max(2000, Math.floor(run.records / 40))} }\n`)
+  writeFileSync(
+    configuration,
+    `store: { segment_rows: { logs: ${Math.max(2000, Math.floor(run.records / 40))} } }\n`,
+  )
   const fleet = startFleet(run, data, configuration)
   const over = new AbortController()
   try {

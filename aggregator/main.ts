@@ -1,0 +1,243 @@
+// The aggregator's composition root: opens journal and store, starts what takes records in and what answers for them,
+// and closes all of it in reverse.
+import { mkdir } from 'node:fs/promises'
+import { hostname } from 'node:os'
+import { join } from 'node:path'
+import { ulid } from 'ulid'
+import { systemClock as clock } from '../collector/clock.ts'
+import { identityFile } from '../collector/identity-file.ts'
+import { resolveIdentity } from '../collector/identity.ts'
+import { Logger } from '../collector/logger.ts'
+import { streamKey } from '../plugins/contract/batch.ts'
+import { PermanentError, messageOf } from '../plugins/contract/errors.ts'
+import { connectToParent, stopSignal } from '../plugins/contract/parent.ts'
+import type { PeerMessage } from '../plugins/contract/parent.ts'
+import { ports } from '../plugins/contract/options.ts'
+import type { ProgramOptions } from '../plugins/contract/options.ts'
+import type { Address } from '../plugins/contract/settings.ts'
+import { topics } from '../plugins/protocols/topics.ts'
+import { startApi } from './api/server.ts'
+import { loadConfig } from './config.ts'
+import type { AggregatorConfig } from './config.ts'
+import { startBroker } from './broker.ts'
+import type { Broker } from './broker.ts'
+import { openDevices } from './devices.ts'
+import { openIngest } from './ingest.ts'
+import { createMqttIngest } from './ingest-mqtt.ts'
+import { startOtlpIngest } from './ingest-otlp.ts'
+import { openLogJournal } from './journal/log.ts'
+import { openLedger } from './ledger.ts'
+import { openLive } from './live.ts'
+import { measuresOf } from './measures.ts'
+import { exportMetrics, prometheusText } from './metrics.ts'
+import { openDuckStore } from './store/duckdb.ts'
+import { recordId } from './store/query-logs.ts'
+import { openWriter } from './writer.ts'
+
+const GiB = 1024 ** 3
+/** How the disk is shared; the collector beside us keeps to its own part. */
+const shares = { journal: 0.3, store: 0.6 }
+const stopMs = 12_000
+
+/** Runs until SIGTERM, SIGINT or the end of the parent. @throws what a person must mend before it can start. */
+export async function main(options: ProgramOptions): Promise<void> {
+  const signal = stopSignal(stopMs)
+  const peers = new Map<string, PeerMessage>()
+  const parent = connectToParent((peer) => peers.set(peer.program, peer))
+  const log = new Logger().for('aggregator')
+  const config = await loadConfig(options.config)
+  refuseWhatIsNotHere(options)
+  const directory = join(options.data, 'aggregator')
+  await mkdir(directory, { recursive: true })
+  const maxDisk = options.maxDisk ?? config.max_disk ?? 20 * GiB
+  const device = config.aggregator.id ?? (await resolveIdentity(identityFile(options.data))).device
+
+  await using open = new AsyncDisposableStack()
+  const journal = open.use(
+    await openLogJournal(join(directory, 'journal'), {
+      maxBytes: Math.floor(maxDisk * shares.journal),
+      onDamage: (damage) => log.error('journal is damaged', { ...damage }),
+    }),
+  )
+  const store = open.use(
+    await openDuckStore(join(directory, 'store'), {
+      maxBytes: Math.floor(maxDisk * shares.store),
+      memoryBytes: config.store.memory,
+      segmentRows: config.store.segment_rows,
+      retentionMs: config.store.retention,
+      log,
+    }),
+  )
+  const devices = openDevices(journal.table('dpulse_registry'), clock, log)
+  open.defer(() => devices.flush())
+
+  let broker: Broker | undefined
+  let replaying = true
+  const { root } = config.mqtt
+  const names = topics(root)
+  const publishAck = { to: (_topic: string, _text: string): void => undefined }
+  const ingest = open.use(
+    openIngest({
+      journal,
+      log,
+      clock,
+      device,
+      acknowledge: (collector, ack) => publishAck.to(names.ack(collector), JSON.stringify(ack)),
+      onBatch: (header) => devices.onBatch(header),
+      onStatus: (status) => devices.onStatus(status, replaying),
+    }),
+  )
+  const writer = await openWriter({ journal, store, log, clock })
+  const ledger = openLedger({
+    ...{ book: ingest.accounts, writer, store, journal, clock, log },
+    ended: (key) => ingest.accounts.get(key)?.ended ?? false,
+  })
+
+  // The writer goes on until everything that takes records in has closed.
+  const writing = new AbortController()
+  const written = Promise.all([writer.run(writing.signal), ledger.run(1000, writing.signal)])
+  written.catch((error: unknown) => log.error('writer ended', { error: messageOf(error) }))
+  open.defer(async () => {
+    writing.abort(new Error('stopping'))
+    await written.catch(() => undefined)
+  })
+
+  const port = (base: number): number => base + options.portOffset
+  const addresses: { name: string; address: string }[] = []
+  const url = config.mqtt.url ?? (options.broker === 'embedded' ? undefined : options.broker)
+  if (url === undefined) {
+    broker = open.use(
+      await startBroker({
+        listen: config.mqtt.listen ?? loopback(port(ports.mqtt)),
+        root,
+        retained: journal.table('dpulse_retained'),
+        log,
+        limits: { connections: config.mqtt.max_connections },
+        receiver: ingest,
+      }),
+    )
+    const embedded = broker
+    publishAck.to = (topic, text) => {
+      embedded.publish(topic, text).catch((error: unknown) => {
+        log.debug('acknowledgement not published', { topic, error: messageOf(error) })
+      })
+    }
+    for (const address of broker.addresses) addresses.push({ name: 'mqtt', address: `mqtt://${address}` })
+  } else {
+    const external = createMqttIngest({ ...clientOptions(config, url), receiver: ingest, log, clock })
+    external
+      .run(signal)
+      .catch((error: unknown) => log.error('MQTT client ended', { error: messageOf(error) }))
+    publishAck.to = (topic, text) => {
+      external.publish(topic, text).catch((error: unknown) => {
+        log.debug('acknowledgement not published', { topic, error: messageOf(error) })
+      })
+    }
+    addresses.push({ name: 'mqtt', address: url })
+  }
+  replaying = false
+
+  const otlp = await startOtlpIngest(ingest, {
+    grpc: config.otlp.grpc ?? loopback(port(ports.aggregatorOtlpGrpc)),
+    http: config.otlp.http ?? loopback(port(ports.aggregatorOtlpHttp)),
+    maxRequestBytes: config.otlp.max_request,
+    log,
+    signal,
+  })
+  for (const address of otlp.addresses) addresses.push({ name: 'otlp', address })
+
+  let storeStatus: Awaited<ReturnType<typeof store.status>> = {
+    bytes: 0,
+    rows: 0,
+    files: 0,
+    oldestUnixNano: undefined,
+  }
+  const watching = clock.every(10_000, signal, async () => {
+    storeStatus = await store.status()
+  })
+  watching.catch(
+    (error: unknown) => signal.aborted || log.error('store not watched', { error: messageOf(error) }),
+  )
+
+  const measures = measuresOf({ ingest, journal, writer, ledger, broker, store: () => storeStatus })
+  let ready = false
+  const api = await startApi(
+    {
+      queries: store.queries,
+      ledger,
+      devices,
+      live: openLive(ingest, clock, (header, index) => recordId(streamKey(header), header.seq, index)),
+      health: {
+        parts: () => [
+          { name: 'aggregator', ready, detail: ready ? 'all parts are up' : 'starting' },
+          {
+            name: 'store',
+            ready: storeStatus.error === undefined,
+            detail: storeStatus.error ?? 'takes writes',
+          },
+          ...[...peers.values()].map(({ program, ready: up, detail }) => ({
+            name: program,
+            ready: up,
+            detail,
+          })),
+        ],
+      },
+      metricsText: () => Promise.resolve(prometheusText(measures)),
+      log,
+    },
+    {
+      hosts: config.api.listen?.map(({ host }) => host) ?? ['127.0.0.1', '::1'],
+      port: config.api.listen?.[0]?.port ?? port(ports.api),
+      allowedHosts: config.api.allowed_hosts,
+      signal,
+    },
+  )
+  addresses.unshift({ name: 'console and API', address: api.url })
+
+  if (config.metrics.interval > 0) {
+    const stopMetrics = await exportMetrics({
+      measures,
+      endpoint: config.metrics.endpoint ?? `http://127.0.0.1:${port(ports.aggregatorOtlpGrpc)}`,
+      intervalMs: config.metrics.interval,
+      resource: {
+        'host.id': device,
+        'host.name': hostname(),
+        'service.name': 'dpulse-aggregator',
+        'service.instance.id': ulid(),
+      },
+      log,
+    })
+    open.defer(stopMetrics)
+  }
+
+  ready = true
+  log.info('aggregator is up', { device, data: directory })
+  parent.ready(addresses, [])
+  await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }))
+  await Promise.all([api.closed, otlp.closed])
+}
+
+/** What DESIGN names for a fleet and this build does not have yet is refused by name, never ignored. */
+function refuseWhatIsNotHere({ journal, store }: ProgramOptions): void {
+  if (journal !== 'embedded') {
+    throw new PermanentError(
+      'CONFIG_INVALID',
+      `--journal ${journal}: this build has the embedded journal only`,
+    )
+  }
+  if (store !== 'embedded') {
+    throw new PermanentError('CONFIG_INVALID', `--store ${store}: this build has the embedded store only`)
+  }
+}
+
+const loopback = (port: number): Address[] => [
+  { host: '127.0.0.1', port },
+  { host: '::1', port },
+]
+
+const clientOptions = ({ mqtt }: AggregatorConfig, url: string) => ({
+  urls: [url],
+  root: mqtt.root,
+  ...(mqtt.username === undefined ? {} : { username: mqtt.username }),
+  ...(mqtt.password === undefined ? {} : { password: mqtt.password }),
+})

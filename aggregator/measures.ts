@@ -1,0 +1,113 @@
+// What the aggregator tells about itself: names, units, and where each number is read.
+import type { Broker } from './broker.ts'
+import type { Ingest } from './ingest.ts'
+import type { Journal } from './journal/journal.ts'
+import type { RunningLedger } from './ledger.ts'
+import type { Measure } from './metrics.ts'
+import type { Writer } from './writer.ts'
+
+export interface MeasuredParts {
+  ingest: Ingest
+  journal: Journal
+  writer: Writer
+  ledger: RunningLedger
+  broker: Broker | undefined
+  /** As last seen. */
+  store: () => { bytes: number; rows: number; files: number }
+}
+
+type Row = readonly [
+  name: string,
+  kind: Measure['kind'],
+  unit: string,
+  description: string,
+  read: () => number,
+]
+
+export function measuresOf({ ingest, journal, writer, ledger, broker, store }: MeasuredParts): Measure[] {
+  const taken = ingest.counters
+  const written = writer.counters
+  const rows: Row[] = [
+    ['ingest.batches', 'counter', '{batch}', 'Batches taken into the journal.', () => taken.batches],
+    ['ingest.records', 'counter', '{record}', 'Records in them.', () => taken.records],
+    [
+      'ingest.forwarded',
+      'counter',
+      '{span}',
+      'Spans among them: passed on, not stored.',
+      () => taken.forwarded,
+    ],
+    ['ingest.duplicates', 'counter', '{batch}', 'Batches that came again.', () => taken.duplicates],
+    [
+      'ingest.invalid',
+      'counter',
+      '{message}',
+      'Messages and records that were refused.',
+      () => taken.invalid,
+    ],
+    ['ingest.io', 'counter', 'By', 'Bytes taken in, as they came.', () => taken.bytes],
+    ['journal.commits', 'counter', '{commit}', 'Commits of the journal.', () => taken.commits],
+    ['journal.commit_time', 'counter', 'ms', 'Time spent in them.', () => taken.commitMs],
+    [
+      'journal.failures',
+      'counter',
+      '{commit}',
+      'Commits that the journal refused.',
+      () => taken.failedCommits,
+    ],
+    ['journal.usage', 'gauge', 'By', 'Journal on disk.', () => journal.bytes],
+    ['writer.batches', 'counter', '{batch}', 'Batches given to the store.', () => written.batches],
+    ['writer.records', 'counter', '{record}', 'Records in them.', () => written.records],
+    ['writer.duplicates', 'counter', '{batch}', 'Batches that the store had.', () => written.duplicates],
+    [
+      'writer.unreadable',
+      'counter',
+      '{entry}',
+      'Journal entries that no one can read.',
+      () => written.unreadable,
+    ],
+    ['writer.retries', 'counter', '{commit}', 'Commits that the store refused.', () => written.retries],
+    ['writer.commits', 'counter', '{commit}', 'Commits of the store.', () => written.commits],
+    ['writer.commit_time', 'counter', 'ms', 'Time spent in them.', () => written.commitMs],
+    ['ledger.streams', 'gauge', '{stream}', 'Streams with an account.', () => ingest.accounts.size],
+    [
+      'ledger.lost',
+      'gauge',
+      '{stream}',
+      'Streams of which acknowledged batches are gone.',
+      () => ledger.lost(),
+    ],
+    ['store.usage', 'gauge', 'By', 'Store on disk.', () => store().bytes],
+    ['store.rows', 'gauge', '{row}', 'Rows in the store.', () => store().rows],
+    ['store.files', 'gauge', '{file}', 'Sealed files of the store.', () => store().files],
+    ['process.memory', 'gauge', 'By', 'Resident memory of this process.', () => process.memoryUsage.rss()],
+  ]
+  if (broker) {
+    const { counters } = broker
+    rows.push(
+      ['broker.connections', 'gauge', '{connection}', 'MQTT clients.', () => counters.connections],
+      [
+        'broker.published',
+        'counter',
+        '{message}',
+        'Messages that clients published.',
+        () => counters.published,
+      ],
+      [
+        'broker.refused',
+        'counter',
+        '{message}',
+        'Messages that were refused.',
+        () => counters.refusedMessages,
+      ],
+      ['broker.missed', 'counter', '{message}', 'Messages that slow readers missed.', () => counters.missed],
+    )
+  }
+  return rows.map(([name, kind, unit, description, read]) => ({
+    name: `dpulse.aggregator.${name}`,
+    kind,
+    unit,
+    description,
+    read,
+  }))
+}
