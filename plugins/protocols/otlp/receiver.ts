@@ -1,0 +1,77 @@
+// What the gRPC and the HTTP side of an OTLP server share: the handler behind them, the memory that requests under
+// way may take together, and what senders are told when it is used up or the program stops.
+import { PermanentError, RetryableError } from '../../contract/errors.ts'
+import type { Signal } from '../../contract/signal.ts'
+import { failureOf } from './answers.ts'
+import type { Failure, Handled } from './answers.ts'
+
+export interface OtlpRequest {
+  readonly signal: Signal
+  /** Protobuf, bare; converted where JSON came. */
+  readonly bytes: Uint8Array
+  /** Address of the sender, without port; `unix` for a Unix socket. */
+  readonly peer: string
+}
+
+export interface ReceiverOptions {
+  /** Resolves when the records are safe: the sender is answered then. Throws what `failureOf` understands. */
+  handle(request: OtlpRequest): Promise<Handled>
+  /** The largest request, also decompressed. */
+  maxRequestBytes: number
+  /** Of all requests that are not answered yet. */
+  maxInFlightBytes: number
+  /** Hears of what `handle` threw that was no RetryableError or PermanentError: a bug. */
+  report?: (error: unknown) => void
+}
+
+export class Receiver {
+  readonly maxRequestBytes: number
+  readonly #options: ReceiverOptions
+  #inFlightBytes = 0
+  #isStopping = false
+
+  constructor(options: ReceiverOptions) {
+    this.#options = options
+    this.maxRequestBytes = options.maxRequestBytes
+  }
+
+  get inFlightBytes(): number {
+    return this.#inFlightBytes
+  }
+
+  get isStopping(): boolean {
+    return this.#isStopping
+  }
+
+  /** From now on requests are refused as unavailable. */
+  stop(): void {
+    this.#isStopping = true
+  }
+
+  /** @throws RetryableError PEER_OVERLOADED where the memory is used up, STOPPING. */
+  reserve(bytes: number): void {
+    if (this.#isStopping) throw new RetryableError('STOPPING', 'the receiver stops')
+    // One request is always let in, however large it is within its own limit.
+    if (this.#inFlightBytes > 0 && this.#inFlightBytes + bytes > this.#options.maxInFlightBytes) {
+      throw new RetryableError('PEER_OVERLOADED', 'too many requests wait to be stored', {
+        retryAfterMs: 1000,
+      })
+    }
+    this.#inFlightBytes += bytes
+  }
+
+  release(bytes: number): void {
+    this.#inFlightBytes -= bytes
+  }
+
+  handle(request: OtlpRequest): Promise<Handled> {
+    if (this.#isStopping) throw new RetryableError('STOPPING', 'the receiver stops')
+    return this.#options.handle(request)
+  }
+
+  failure(error: unknown): Failure {
+    const isKnown = error instanceof RetryableError || error instanceof PermanentError
+    if (!isKnown) this.#options.report?.(error)
+    return failureOf(error)
+  }
+}
