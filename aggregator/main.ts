@@ -89,7 +89,12 @@ export async function main(options: ProgramOptions): Promise<void> {
   )
   const writer = await openWriter({ journal, store, log, clock })
   const ledger = openLedger({
-    ...{ book: ingest.accounts, writer, store, journal, clock, log },
+    book: ingest.accounts,
+    writer,
+    store,
+    journal,
+    clock,
+    log,
     ended: (key) => ingest.accounts.get(key)?.ended ?? false,
   })
 
