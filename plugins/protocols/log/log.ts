@@ -164,6 +164,8 @@ class LogDirectory implements Log {
     const { fs, directory } = this.#place
     const topics = new Map<string, FileName[]>()
     const tables = new Map<string, FileName[]>()
+    // A process that was killed may have left a renaming unsynced: nothing may be removed on the strength of it before.
+    await fs.syncDirectory(directory)
     for (const file of await fs.list(directory)) {
       if (file.endsWith(NEW)) await fs.unlink(join(directory, file))
       const name = parse(file)
@@ -178,7 +180,6 @@ class LogDirectory implements Log {
     for (const name of reached.keys()) if (!topics.has(name)) topics.set(name, [])
     await inParallel(tables, ([name, found]) => this.#table(name).load(found))
     await inParallel(topics, ([name, found]) => this.#topic(name).load(found, reached.get(name) ?? 0))
-    await fs.syncDirectory(directory)
     await this.#findReserve()
   }
 
@@ -290,5 +291,7 @@ async function inParallel<T>(items: Iterable<T>, work: (item: T) => Promise<void
   const loader = async (): Promise<void> => {
     for (let step = iterator.next(); step.done !== true; step = iterator.next()) await work(step.value)
   }
-  await Promise.all(Array.from({ length: LOADERS }, loader))
+  // All must have ended, also when one fails: what still loads would write to a directory that was let go.
+  const ended = await Promise.allSettled(Array.from({ length: LOADERS }, loader))
+  for (const result of ended) if (result.status === 'rejected') throw result.reason
 }

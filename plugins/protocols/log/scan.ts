@@ -121,7 +121,7 @@ export async function walk(part: Part, window: Window, visitor: Visitor): Promis
     const at = position - window.start
     if (header.offset < expected || !isBodyIntact(header, window.buffer, at)) {
       if (bad < 0) bad = position
-      const unwritten = hasUnwrittenSector(window.buffer.subarray(at, at + total), position)
+      const unwritten = await endsUnwritten(window, position, total, part.end)
       lostTo = Math.max(lostTo, header.offset + (unwritten ? 0 : 1))
       position += total
       continue
@@ -166,6 +166,15 @@ async function kindOfTail(
   const sample = Buffer.alloc(Math.min(bytes, 16 * SECTOR_BYTES))
   await readWhatCanBe(part.file, sample, part.end - sample.length)
   return hasUnwrittenSector(sample, part.end - sample.length) ? 'torn' : 'damaged'
+}
+
+/** Looks at the entry up to the end of the sector in which it ends. */
+async function endsUnwritten(window: Window, position: number, total: number, end: number): Promise<boolean> {
+  const whole = Math.ceil((position + total) / SECTOR_BYTES) * SECTOR_BYTES
+  const bytes = Math.min(whole, end) - position
+  if (!window.has(position, bytes)) await window.load(position, bytes)
+  const at = position - window.start
+  return hasUnwrittenSector(window.buffer.subarray(at, at + bytes), position)
 }
 
 const zeros = Buffer.alloc(SECTOR_BYTES)

@@ -121,7 +121,11 @@ export class TopicFiles implements Topic, Appendable {
     this.#first = Math.max(this.#first, first)
     const old = this.#bytes
     const last = this.#segments.at(-1)
-    if (first === this.#next && last !== undefined && last.size >= Math.min(IDLE_BYTES, this.#place.limits.segmentBytes)) {
+    if (
+      first === this.#next &&
+      last !== undefined &&
+      last.size >= Math.min(IDLE_BYTES, this.#place.limits.segmentBytes)
+    ) {
       await this.#place.committer.exclusive(() => this.#closeIdle(last))
     }
     await this.#unlinkForgotten()

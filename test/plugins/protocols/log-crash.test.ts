@@ -70,7 +70,7 @@ const bursts = fc.array(fc.array(action, { minLength: 1, maxLength: 6 }), { minL
 type Step =
   | { step: 'work'; bursts: Action[][] }
   | { step: 'reopen' }
-  | { step: 'crash'; bursts: Action[][]; after: number; during: number }
+  | { step: 'crash'; bursts: Action[][]; after: number; during: number; kills: boolean[] }
   | { step: 'fault'; bursts: Action[][]; fault: Fault }
 
 const fault: fc.Arbitrary<Fault> = fc.record({
@@ -89,7 +89,8 @@ const step: fc.Arbitrary<Step> = fc.oneof(
       step: fc.constant('crash' as const),
       bursts,
       after: fc.integer({ min: 1, max: 60 }),
-      during: fc.integer({ min: 0, max: 30 }), // beyond its operations: the start after the crash is not interrupted
+      kills: fc.array(fc.boolean(), { minLength: 2, maxLength: 2 }),
+      during: fc.integer({ min: 1, max: 30 }), // beyond its operations: the start after the crash is not interrupted
     }),
   },
   { weight: 2, arbitrary: fc.record({ step: fc.constant('fault' as const), bursts, fault }) },
@@ -121,22 +122,19 @@ class World {
     for (const burst of step.bursts) await Promise.all(burst.map((action) => this.model.run(log, action)))
     this.disk.fault = undefined
     if (step.step !== 'crash') return this.model.check(log, false)
-    return this.#crash(log, step.during)
+    return this.#crash(log, step)
   }
 
-  async #crash(log: Log, during: number): Promise<void> {
+  async #crash(log: Log, { during, kills }: { during: number; kills: boolean[] }): Promise<void> {
     this.disk.crashed = true
     await log.close().catch(() => undefined)
     this.#log = undefined
-    this.disk = this.disk.afterCrash()
-    this.disk.crashAt = during
-    await this.log().then(
-      (reopened) => (this.disk.crashed ? reopened.close() : undefined),
-      () => undefined,
-    )
+    this.disk = kills[0] ? this.disk.afterKill() : this.disk.afterCrash()
+    this.disk.crashAt = this.disk.operations + during
+    await this.log().catch(() => undefined)
     if (this.disk.crashed) {
       this.#log = undefined
-      this.disk = this.disk.afterCrash()
+      this.disk = kills[1] ? this.disk.afterKill() : this.disk.afterCrash()
     }
     this.disk.crashAt = Infinity
     await this.model.check(await this.log(), true)

@@ -95,7 +95,27 @@ export class SimulatedDisk implements LogFileSystem {
     this.#pending = []
   }
 
-  /** What the next start finds. */
+  /** The process was killed, the kernel lives: what was written is seen, and is as little on disk as before. */
+  afterKill(): SimulatedDisk {
+    this.crashed = true // for what the killed one had under way
+    const next = new SimulatedDisk(Math.floor(this.#random() * 2 ** 31))
+    const copies = new Map<Inode, Inode>()
+    const copy = (inode: Inode): Inode => {
+      const made = copies.get(inode) ?? { ...inode, pending: [...inode.pending] }
+      copies.set(inode, made)
+      return made
+    }
+    const copyAll = (names: Map<string, Inode>): Map<string, Inode> =>
+      new Map([...names].map(([name, inode]) => [name, copy(inode)]))
+    next.names = copyAll(this.names)
+    next.#synced = copyAll(this.#synced)
+    next.#pending = this.#pending.map((change) =>
+      change.inode === undefined ? change : { ...change, inode: copy(change.inode) },
+    )
+    return next
+  }
+
+  /** Power was lost: what the next start finds. */
   afterCrash(): SimulatedDisk {
     const next = new SimulatedDisk(Math.floor(this.#random() * 2 ** 31))
     const names = new Map(this.#synced)
@@ -124,6 +144,7 @@ export class SimulatedDisk implements LogFileSystem {
         const data = Buffer.concat(buffers)
         const apply = (bytes: Buffer): void => {
           inode.written = overwrite(inode.written, position, bytes)
+          trust(inode, position, bytes.length) // written again, so dirty again
           inode.pending.push({ at: position, data: bytes })
           this.written += bytes.length
         }
@@ -135,6 +156,7 @@ export class SimulatedDisk implements LogFileSystem {
         this.#step('sync', () => {
           for (const change of inode.pending) {
             if ('data' in change) inode.doubtful.push({ at: change.at, length: change.data.length })
+            else trust(inode, change.truncate, Infinity)
           }
         })
         inode.synced = this.#withoutDoubtful(inode)
@@ -145,7 +167,7 @@ export class SimulatedDisk implements LogFileSystem {
         this.#step('truncate')
         inode.written = Buffer.from(inode.written.subarray(0, bytes))
         inode.pending.push({ truncate: bytes })
-        inode.doubtful = inode.doubtful.filter(({ at }) => at < bytes)
+        trust(inode, bytes, Infinity)
       },
       close: async () => undefined,
     }
@@ -186,7 +208,7 @@ export class SimulatedDisk implements LogFileSystem {
   #step(kind: Fault['kind'], partly: () => void = () => undefined): void {
     if (this.crashed) throw failure('EIO')
     if (++this.operations >= this.crashAt) {
-      partly()
+      if (kind === 'write') partly()
       this.crashed = true
       throw failure('EIO')
     }
@@ -212,6 +234,17 @@ export class SimulatedDisk implements LogFileSystem {
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
 
 const failure = (code: string): Error => Object.assign(new Error(`simulated ${code}`), { code })
+
+/** Takes [from, from + length) out of what is doubtful. */
+function trust(inode: Inode, from: number, length: number): void {
+  const to = from + length
+  inode.doubtful = inode.doubtful.flatMap(({ at, length }) =>
+    [
+      { at, length: Math.min(at + length, from) - at },
+      { at: Math.max(at, to), length: at + length - Math.max(at, to) },
+    ].filter((piece) => piece.length > 0),
+  )
+}
 
 function overwrite(content: Buffer, at: number, data: Buffer): Buffer {
   const result = Buffer.alloc(Math.max(content.length, at + data.length))
