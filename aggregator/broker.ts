@@ -28,6 +28,8 @@ export interface BrokerLimits extends ConnectionLimits {
   /** What a reader of live messages may leave unread before it misses some (QoS 0) or is sent away (QoS 1). */
   liveBytes: number
   subscriptionsPerClient: number
+  /** Who was connected before a crash and is not back after this is gone: his will is published. */
+  absentMs: number
   retained: RetainedLimits
 }
 
@@ -45,6 +47,7 @@ export const brokerLimits: BrokerLimits = {
   packetMs: 60_000,
   liveBytes: 4 * MiB,
   subscriptionsPerClient: 1000,
+  absentMs: 60_000,
   retained: { messages: 50_000, bytes: 48 * MiB, messageBytes: 512 * 1024 },
 }
 
@@ -140,8 +143,7 @@ async function createAedes(
     concurrency: 0,
     drainTimeout: 0,
     connectTimeout: limits.connectMs,
-    // After four of these, wills of clients that did not come back after a crash are published.
-    heartbeatInterval: 15_000,
+    heartbeatInterval: limits.absentMs / 4,
     maxInflightInbound: 16,
     maxTopicLevels: 20,
     preConnect: (_client, packet, done) => {

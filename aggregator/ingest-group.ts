@@ -36,15 +36,22 @@ export class GroupCommit<T> {
 
   /** Resolves when there is room for more. */
   async room(): Promise<void> {
-    while (this.#bytes >= this.#limits.waitingBytes) {
-      this.#room ??= Promise.withResolvers<void>()
-      await this.#room.promise
-    }
+    while (this.#isFull) await this.#nextRoom()
+  }
+
+  get #isFull(): boolean {
+    return this.#bytes >= this.#limits.waitingBytes
+  }
+
+  #nextRoom(): Promise<void> {
+    this.#room ??= Promise.withResolvers<void>()
+    return this.#room.promise
   }
 
   /** Resolves when the group that holds the value is committed; rejects with what `commit` or `fail` said. */
   async add(value: T, bytes: number): Promise<void> {
-    await this.room()
+    // Not room(): between its answer and this line others would take the room.
+    while (this.#isFull) await this.#nextRoom()
     const done = Promise.withResolvers<void>()
     this.#bytes += bytes
     this.#waiting.push({ value, bytes, done, fail: done.reject })

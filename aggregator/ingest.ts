@@ -6,6 +6,7 @@ import type { Clock, Log } from '../plugins/contract/define.ts'
 import { PermanentError, codeOf, messageOf } from '../plugins/contract/errors.ts'
 import type { Signal } from '../plugins/contract/signal.ts'
 import { compressSync, decompressSync } from '../plugins/protocols/compression.ts'
+import type { Handled } from '../plugins/protocols/otlp/answers.ts'
 import { believedHeader, splitRequest } from '../plugins/protocols/otlp/split.ts'
 import { statusSchema } from '../plugins/protocols/topics.ts'
 import type { Ack, Status } from '../plugins/protocols/topics.ts'
@@ -64,13 +65,6 @@ export interface IngestCounters {
   statuses: number
 }
 
-/** What an OTLP request became. */
-export interface Taken {
-  /** Records that fit no batch, and why. */
-  readonly rejected: number
-  readonly reason?: string
-}
-
 export type RequestListener = (header: Header, signal: Signal, request: Uint8Array) => void
 
 export interface Ingest extends Receiver, AsyncDisposable {
@@ -80,7 +74,7 @@ export interface Ingest extends Receiver, AsyncDisposable {
    * An OTLP request, bare. `believed` says whether its connection may speak for the collector of a header.
    * @throws PermanentError INPUT_INVALID where it is malformed; RetryableError where the journal cannot take it.
    */
-  onRequest(request: OtlpRequest): Promise<Taken>
+  onRequest(request: OtlpRequest): Promise<Handled>
   /** Resolves when there is room for another message. */
   room(): Promise<void>
   /** Hears of each new batch with its request, until the returned function is called. Costs memory while it is used. */
@@ -151,8 +145,8 @@ class JournalIngest implements Ingest {
       if (header?.collector === collector) {
         await this.#add({ header, signal, value: payload, request: this.#kept(bytes) })
       } else {
-        const { rejected, reason } = await this.#addForeign(signal, bytes, collector)
-        if (rejected > 0) this.#options.log.warn('records fit no batch', { topic, rejected, reason })
+        const { rejected, message } = await this.#addForeign(signal, bytes, collector)
+        if (rejected > 0) this.#options.log.warn('records fit no batch', { topic, rejected, reason: message })
       }
       this.counters.bytes += payload.length
     } catch (error) {
@@ -163,7 +157,7 @@ class JournalIngest implements Ingest {
     }
   }
 
-  async onRequest({ signal, bytes, peer, believed }: OtlpRequest): Promise<Taken> {
+  async onRequest({ signal, bytes, peer, believed }: OtlpRequest): Promise<Handled> {
     try {
       const header = believedHeader(signal, bytes)
       this.counters.bytes += bytes.length
@@ -231,7 +225,7 @@ class JournalIngest implements Ingest {
     return this.#groups.add({ kind: 'batch', batch }, value.length + (request?.length ?? 0) + 512)
   }
 
-  async #addForeign(signal: Signal, bytes: Uint8Array, collector: string): Promise<Taken> {
+  async #addForeign(signal: Signal, bytes: Uint8Array, collector: string): Promise<Handled> {
     const { records, rejected } = splitRequest(signal, bytes, { device: this.#options.device })
     const invalid = rejected.reduce((sum, { count }) => sum + count, 0)
     this.counters.invalid += invalid
@@ -239,7 +233,7 @@ class JournalIngest implements Ingest {
       await this.#groups.add({ kind: 'foreign', collector, records, invalid }, bytes.length + 512)
     }
     const [first] = rejected
-    return first ? { rejected: invalid, reason: first.reason } : { rejected: 0 }
+    return first ? { rejected: invalid, message: first.reason } : { rejected: 0 }
   }
 
   /** One commit of the journal. Only one runs at a time, so a duplicate's first copy is on disk, or in this group. */

@@ -126,7 +126,7 @@ async function connectOnce(
     publish: publisher(client, lost.promise),
   }
   client.handleMessage = (packet, done) => {
-    const busy = options.onMessage(packet.topic, Buffer.from(packet.payload))
+    const busy = options.onMessage(packet.topic, bufferOf(packet.payload))
     if (busy) void after(busy, done)
     else done()
   }
@@ -224,9 +224,14 @@ function publisher(client: MqttClient, lost: Promise<Error>): MqttLink['publish'
       await turn.promise
     }
     if (!client.connected) throw gone(await failed)
-    await send(topic, Buffer.from(payload as Uint8Array), qos, retain)
+    await send(topic, bufferOf(payload), qos, retain)
   }
 }
+
+const bufferOf = (payload: Uint8Array | string): Buffer =>
+  typeof payload === 'string'
+    ? Buffer.from(payload)
+    : Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength)
 
 type Answer = PromiseWithResolvers<void>
 

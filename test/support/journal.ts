@@ -1,7 +1,11 @@
 // What every journal owes to ingest and writer: one suite for the embedded log and for Kafka.
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { signalTopics } from '../../aggregator/journal/journal.ts'
 import type { Journal, JournalEntry, Position, SignalTopic } from '../../aggregator/journal/journal.ts'
+import { openLogJournal } from '../../aggregator/journal/log.ts'
 
 export interface JournalUnderTest {
   open(): Promise<Journal>
@@ -139,4 +143,15 @@ export function conformsToJournal(name: string, prepare: () => Promise<JournalUn
       expect((await readAll(await opened(place), next, 1)).entries.map(text)).toEqual(['c'])
     })
   })
+}
+
+/** The embedded journal in a folder of its own, closed and gone at the end of the test. */
+export async function openTestJournal(directory?: string): Promise<Journal> {
+  const path = directory ?? (await mkdtemp(join(tmpdir(), 'dpulse-journal-')))
+  const journal = await openLogJournal(path)
+  onTestFinished(async () => {
+    await journal[Symbol.asyncDispose]()
+    if (directory === undefined) await rm(path, { recursive: true, force: true })
+  })
+  return journal
 }
