@@ -1,8 +1,10 @@
 // Every plugin of the tree, one line each; the name in its definition is the `type` in a configuration.
 import type { Definition } from './contract/define.ts'
 import mqtt from './exporters/mqtt.ts'
+import severity from './processors/severity.ts'
 import hwmon from './sources/hwmon.ts'
+import otlp from './sources/otlp.ts'
 import syslog from './sources/syslog.ts'
 import system from './sources/system.ts'
 
-export const plugins = [mqtt, hwmon, syslog, system] as const satisfies readonly Definition[]
+export const plugins = [mqtt, hwmon, otlp, syslog, system, severity] as const satisfies readonly Definition[]

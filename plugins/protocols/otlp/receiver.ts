@@ -20,14 +20,19 @@ export interface ReceiverOptions {
   maxRequestBytes: number
   /** Of all requests that are not answered yet. */
   maxInFlightBytes: number
+  maxInFlightRequests: number
   /** Hears of what `handle` threw that was no RetryableError or PermanentError: a bug. */
   report?: (error: unknown) => void
 }
+
+const overloaded = (): RetryableError =>
+  new RetryableError('PEER_OVERLOADED', 'too many requests wait to be stored', { retryAfterMs: 1000 })
 
 export class Receiver {
   readonly maxRequestBytes: number
   readonly #options: ReceiverOptions
   #inFlightBytes = 0
+  #inFlightRequests = 0
   #isStopping = false
 
   constructor(options: ReceiverOptions) {
@@ -64,9 +69,16 @@ export class Receiver {
     this.#inFlightBytes -= bytes
   }
 
-  handle(request: OtlpRequest): Promise<Handled> {
+  /** @throws RetryableError as `reserve`, and whatever the handler throws. */
+  async handle(request: OtlpRequest): Promise<Handled> {
     if (this.#isStopping) throw new RetryableError('STOPPING', 'the receiver stops')
-    return this.#options.handle(request)
+    if (this.#inFlightRequests >= this.#options.maxInFlightRequests) throw overloaded()
+    this.#inFlightRequests++
+    try {
+      return await this.#options.handle(request)
+    } finally {
+      this.#inFlightRequests--
+    }
   }
 
   failure(error: unknown): Failure {

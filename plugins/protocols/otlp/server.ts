@@ -20,7 +20,11 @@ import type { OtlpRequest } from './receiver.ts'
 export type { Handled, OtlpRequest }
 
 const MiB = 1024 * 1024
-export const otlpServerDefaults = { maxRequestBytes: 16 * MiB, maxInFlightBytes: 64 * MiB } as const
+export const otlpServerDefaults = {
+  maxRequestBytes: 16 * MiB,
+  maxInFlightBytes: 64 * MiB,
+  maxInFlightRequests: 1024,
+} as const
 
 export interface OtlpServerOptions {
   /** Addresses of each; absent or empty: not served. `loopback(port)` gives both loopbacks. */
@@ -34,6 +38,8 @@ export interface OtlpServerOptions {
   maxRequestBytes?: number
   /** Of all requests that are not answered yet. Default 64 MiB. */
   maxInFlightBytes?: number
+  /** Requests that are not answered yet. Default 1024. */
+  maxInFlightRequests?: number
   /** Answers when the records are safe. A RetryableError or PermanentError becomes the right status. */
   handle(request: OtlpRequest): Promise<Handled>
   /** Hears of anything else that `handle` throws: a bug. */

@@ -3,13 +3,14 @@
 import { batchLimits, findHeader, stripHeader } from '../../contract/batch.ts'
 import type { Header, Records } from '../../contract/batch.ts'
 import { countRecords } from '../../contract/cursor.ts'
-import type { Signal } from '../../contract/signal.ts'
+import type { Class, Signal } from '../../contract/signal.ts'
 import { WireError } from '../../contract/wire.ts'
 import { checkRequest, refuseMalformed } from './check.ts'
 import { Part, Shells, Times, maxPartBytes, maxShellBytes, sizeWithin } from './parts.ts'
 import { walk } from './walk.ts'
 
 export interface Rejected {
+  readonly class: Class
   readonly count: number
   readonly reason: string
 }
@@ -59,7 +60,7 @@ function passThrough(signal: Signal, bytes: Uint8Array, own: string, now: bigint
 function divide(signal: Signal, bytes: Uint8Array, own: string, now: bigint): Split {
   const done: Records[] = []
   const open = new Map<string, Part>()
-  const refused = new Map<string, number>()
+  const refused = new Map<string, Rejected>()
   const records = walk(signal, bytes, own, now)
   const shells = new Shells(records)
   while (records.next()) {
@@ -72,7 +73,8 @@ function divide(signal: Signal, bytes: Uint8Array, own: string, now: bigint): Sp
         ? `more than ${maxParts} devices and classes in one request`
         : refusal(size, shells.size)
     if (reason !== undefined) {
-      refused.set(reason, (refused.get(reason) ?? 0) + 1)
+      const before = refused.get(records.class + reason)?.count ?? 0
+      refused.set(records.class + reason, { class: records.class, count: before + 1, reason })
       continue
     }
     if (part?.isFullFor(size, shells) === true) {
@@ -86,7 +88,7 @@ function divide(signal: Signal, bytes: Uint8Array, own: string, now: bigint): Sp
     part.add(records, shells)
   }
   for (const part of open.values()) done.push(part.finish(signal))
-  return { records: done, rejected: [...refused].map(([reason, count]) => ({ count, reason })) }
+  return { records: done, rejected: [...refused.values()] }
 }
 
 function refusal(recordBytes: number, shellBytes: number): string | undefined {

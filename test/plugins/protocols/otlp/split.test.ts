@@ -201,7 +201,9 @@ describe('splitRequest', () => {
     const { records, rejected } = splitRequest('logs', bytes, own)
     expect(records.map(({ count }) => count)).toEqual([1, 1, 1, 1])
     for (const part of records) expect(part.bytes.length).toBeLessThanOrEqual(maxPartBytes)
-    expect(rejected).toEqual([{ count: 1, reason: expect.stringMatching(/950\d\d\d bytes/) as string }])
+    expect(rejected).toEqual([
+      { class: 'log', count: 1, reason: expect.stringMatching(/950\d\d\d bytes/) as string },
+    ])
   })
 
   test('a Resource too large to be copied into every part rejects its records, not those of others', () => {
