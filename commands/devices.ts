@@ -25,11 +25,11 @@ export async function getDevices(options: ChoiceOptions): Promise<void> {
 export function devicesTable(devices: Devices, nowMs: number, width: number | undefined): string {
   const columns: Column[] = [
     { title: 'DEVICE' },
-    { title: 'NAME', flexible: true },
+    { title: 'NAME', flexible: true, optional: true },
     { title: 'STATE' },
     { title: 'SEEN', align: 'right' },
-    { title: 'COLLECTOR', flexible: true },
-    { title: 'VERSION' },
+    { title: 'COLLECTOR', flexible: true, optional: true },
+    { title: 'VERSION', optional: true },
     { title: 'LABELS', flexible: true },
   ]
   const rows = devices.map((one): Cell[] => [

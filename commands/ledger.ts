@@ -15,16 +15,16 @@ export async function ledger(options: ChoiceOptions): Promise<void> {
 
 export function ledgerText(report: Ledger, width: number | undefined): string {
   const columns: Column[] = [
-    { title: 'COLLECTOR', flexible: true },
+    { title: 'COLLECTOR', flexible: true, optional: true },
     { title: 'DEVICE', flexible: true },
-    { title: 'SESSION', flexible: true },
+    { title: 'SESSION', optional: true },
     { title: 'CLASS' },
     { title: 'PRODUCED', align: 'right' },
     { title: 'STORED', align: 'right' },
     { title: 'IN FLIGHT', align: 'right' },
     { title: 'DROPPED', align: 'right' },
     { title: 'UNKNOWN', align: 'right' },
-    { title: 'SEQ', align: 'right' },
+    { title: 'SEQ', align: 'right', optional: true },
     { title: 'MISSING', flexible: true },
   ]
   const rows = report.streams.map((stream): Cell[] => [

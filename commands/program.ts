@@ -3,6 +3,7 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
 import type { ProgramOptions } from '../plugins/contract/options.ts'
 import { dataDirectory } from '../plugins/contract/options.ts'
+import { codeOf, messageOf } from '../plugins/contract/errors.ts'
 import { CommandFailure } from './failure.ts'
 
 export interface Programs {
@@ -26,10 +27,18 @@ export async function run(programs: Programs, argv: readonly string[]): Promise<
   } catch (error) {
     // Commander has printed it already; help and version come this way with 0.
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2
-    if (!(error instanceof CommandFailure)) throw error
-    process.stderr.write(`dpulse: ${error.message}\n`)
-    return error.exitCode
+    const { message, exitCode } = explained(error)
+    process.stderr.write(`dpulse: ${message}\n`)
+    return exitCode
   }
+}
+
+// What a program threw on purpose is for the person who started it; anything else is a bug and shows where.
+function explained(error: unknown): { message: string; exitCode: 1 | 2 } {
+  if (error instanceof CommandFailure) return error
+  const code = codeOf(error)
+  if (code !== 'UNEXPECTED') return { message: messageOf(error), exitCode: code === 'CONFIG_INVALID' ? 2 : 1 }
+  return { message: error instanceof Error ? (error.stack ?? error.message) : String(error), exitCode: 1 }
 }
 
 export function createProgram(programs: Programs): Command {

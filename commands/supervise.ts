@@ -45,6 +45,12 @@ function spawnChild(entry: string, line: readonly string[]): ChildProcess {
   return fork(entry, line, { env, stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
 }
 
+async function terminated(child: ChildProcess | undefined): Promise<void> {
+  if (child === undefined) return
+  child.kill('SIGTERM')
+  await once(child, 'exit')
+}
+
 /** Starts `entry NAME ARGUMENTS`. */
 export function superviseChild(
   name: string,
@@ -72,13 +78,12 @@ export function superviseChild(
     })
     started.on('error', (error) => {
       events.onTrouble(error)
-      // Nothing will exit.
-      if (started.pid === undefined) onExit(null, null, 0)
+      if (started.pid === undefined) onExit(null, 'no process', 0) // nothing will exit
     })
     started.once('exit', (code, signal) => onExit(code, signal, performance.now() - startedMs))
   }
 
-  function onExit(code: number | null, signal: NodeJS.Signals | null, livedMs: number): void {
+  function onExit(code: number | null, signal: string | null, livedMs: number): void {
     current = undefined
     running = false
     if (stopped) return
@@ -101,12 +106,10 @@ export function superviseChild(
     tell(message) {
       if (current?.connected === true) current.send(message, () => undefined)
     },
-    async stop() {
+    stop() {
       stopped = true
       clearTimeout(timer)
-      if (current === undefined) return
-      current.kill('SIGTERM')
-      await once(current, 'exit')
+      return terminated(current)
     },
     kill: () => current?.kill('SIGKILL') ?? false,
   }

@@ -11,6 +11,8 @@ export interface Column {
   align?: 'right'
   /** Gives way first where the terminal is narrow. */
   flexible?: boolean
+  /** Left out where even that is not enough, the last first. */
+  optional?: boolean
 }
 
 /** Styled for stdout, or plain where it takes no colours. */
@@ -63,44 +65,70 @@ export function terminalWidth(): number | undefined {
   return process.stdout.isTTY ? process.stdout.columns : undefined
 }
 
+/** Fits into `width` where it can: flexible columns give way, then optional ones go; a number is never cut. */
 export function table(
   columns: readonly Column[],
   rows: readonly (readonly Cell[])[],
   width: number | undefined,
 ): string {
-  const cells = rows.map((row) => row.map((cell) => (typeof cell === 'string' ? { text: cell } : cell)))
-  const widths = columns.map(({ title }, index) =>
-    cells.reduce((most, row) => Math.max(most, widthOf(printable(row[index]?.text ?? ''))), title.length),
-  )
-  if (width !== undefined) shrink(columns, widths, width)
-  const line = (texts: readonly { text: string; style?: Style }[]) =>
-    columns
-      .map(({ align }, index) => {
-        const { text, style } = texts[index] ?? { text: '' }
-        const space = widths[index] ?? 0
-        const shown = fitted(printable(text), space)
-        const last = index === columns.length - 1
-        const gap = ' '.repeat(last && align === undefined ? 0 : Math.max(0, space - widthOf(shown)))
-        const painted = style === undefined ? shown : styled(style, shown)
-        return align === 'right' ? gap + painted : painted + gap
+  const all = columns.map((column, index) => {
+    const cells = rows.map((row) => shownOf(row[index] ?? ''))
+    const wanted = cells.reduce((most, { text }) => Math.max(most, widthOf(text)), column.title.length)
+    return { column, cells, wanted, given: wanted }
+  })
+  const kept = width === undefined ? all : fit(all, width)
+  const line = (cellOf: (one: Fitted) => Shown) =>
+    kept
+      .map((one, index) => {
+        const { text, style } = cellOf(one)
+        const shown = fitted(text, one.given)
+        const right = one.column.align === 'right'
+        const gap = ' '.repeat(
+          index === kept.length - 1 && !right ? 0 : Math.max(0, one.given - widthOf(shown)),
+        )
+        const painted = style === undefined || shown === '' ? shown : styled(style, shown)
+        return right ? gap + painted : painted + gap
       })
       .join('  ')
       .trimEnd()
-  return [line(columns.map(({ title }) => ({ text: title, style: 'dim' }))), ...cells.map(line)].join('\n')
+  const head = line(({ column }) => ({ text: column.title, style: 'dim' }))
+  return [head, ...rows.map((_, row) => line(({ cells }) => cells[row] ?? { text: '' }))].join('\n')
 }
 
-function shrink(columns: readonly Column[], widths: number[], width: number): void {
-  let excess = widths.reduce((sum, one) => sum + one, 0) + 2 * (columns.length - 1) - width
-  const order = [...columns.keys()].sort(
-    (a, b) => Number(columns[b]?.flexible ?? false) - Number(columns[a]?.flexible ?? false),
-  )
-  for (const index of order) {
-    if (excess <= 0) return
-    const least = columns[index]?.flexible === true ? 8 : 4
-    const given = Math.min(excess, Math.max(0, (widths[index] ?? 0) - least))
-    widths[index] = (widths[index] ?? 0) - given
-    excess -= given
+interface Shown {
+  text: string
+  style?: Style
+}
+
+interface Fitted {
+  column: Column
+  cells: Shown[]
+  wanted: number
+  given: number
+}
+
+function shownOf(cell: Cell): Shown {
+  return typeof cell === 'string' ? { text: printable(cell) } : { ...cell, text: printable(cell.text) }
+}
+
+function fit(all: readonly Fitted[], width: number): Fitted[] {
+  const least = ({ column, wanted }: Fitted) => (column.flexible === true ? Math.min(wanted, 10) : wanted)
+  const total = (list: readonly Fitted[], of: (one: Fitted) => number) =>
+    list.reduce((sum, one) => sum + of(one) + 2, -2)
+  let kept = [...all]
+  while (total(kept, least) > width) {
+    const last = kept.findLastIndex(({ column }) => column.optional === true)
+    if (last < 0) break
+    kept = kept.toSpliced(last, 1)
   }
+  let excess = total(kept, ({ wanted }) => wanted) - width
+  for (const one of kept) {
+    if (excess <= 0) break
+    const less = Math.min(excess, one.wanted - least(one))
+    one.given = one.wanted - less
+    excess -= less
+  }
+  return kept
 }
 
 const thousands = new Intl.NumberFormat('en-US')

@@ -7,6 +7,7 @@ import type { AddressInfo } from 'node:net'
 import { fileURLToPath } from 'node:url'
 import { getRequestListener } from '@hono/node-server'
 import { OpenAPIHono } from '@hono/zod-openapi'
+import { PermanentError } from '../../plugins/contract/errors.ts'
 import { portTaken } from '../../plugins/contract/ports.ts'
 import { loadConsole } from './console.ts'
 import { guard } from './guard.ts'
@@ -85,7 +86,13 @@ async function listen(listener: Listener, host: string, port: number): Promise<S
     const { code } = cause as NodeJS.ErrnoException
     if (code === 'EADDRNOTAVAIL' || code === 'EAFNOSUPPORT') return undefined
     if (code !== 'EADDRINUSE') throw cause
-    throw new Error(portTaken('the console and HTTP API', port, 'tcp', '--port-offset'), { cause })
+    throw new PermanentError(
+      'ADDRESS_IN_USE',
+      portTaken('the console and HTTP API', port, 'tcp', '--port-offset'),
+      {
+        cause,
+      },
+    )
   }
 }
 
