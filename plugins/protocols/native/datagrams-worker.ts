@@ -78,7 +78,9 @@ interface Slots {
 }
 
 // struct mmsghdr, 64 bytes: name, namelen, iov, iovlen, control, controllen, flags, padding, len.
-function makeSlots(libc: Libc, count: number, slotBytes: number, named: boolean): Slots {
+function makeSlots(libc: Libc, count: number, longest: number, named: boolean): Slots {
+  // The ring copies whole words.
+  const slotBytes = (longest + 7) & ~7
   const messages = Buffer.alloc(count * headerBytes)
   const vectors = Buffer.alloc(count * 16)
   const names = new Uint32Array((count * nameBytes) / 4)
@@ -91,7 +93,7 @@ function makeSlots(libc: Libc, count: number, slotBytes: number, named: boolean)
   for (let index = 0; index < count; index++) {
     const at = index * headerBytes
     vectors.writeBigUInt64LE(dataAt + BigInt(index * slotBytes), index * 16)
-    vectors.writeBigUInt64LE(BigInt(slotBytes), index * 16 + 8)
+    vectors.writeBigUInt64LE(BigInt(longest), index * 16 + 8)
     messages.writeBigUInt64LE(named ? namesAt + BigInt(index * nameBytes) : 0n, at)
     messages.writeBigUInt64LE(vectorsAt + BigInt(index * 16), at + 16)
     messages.writeBigUInt64LE(1n, at + 24)
@@ -165,8 +167,7 @@ class Receiver {
     this.#ring = new RingWriter(input.ring)
     const has = (unix: boolean) => input.sockets.some(({ family }) => (family === c.AF_UNIX) === unix)
     this.#udp = makeSlots(libc, has(false) ? udpSlots : 0, udpSlotBytes, true)
-    const unixBytes = (input.longest + 8) & ~7
-    this.#unix = makeSlots(libc, has(true) ? unixSlots : 0, unixBytes, false)
+    this.#unix = makeSlots(libc, has(true) ? unixSlots : 0, input.longest, false)
     this.#lost = descriptors.map(() => 0)
   }
 

@@ -1,6 +1,5 @@
 // Receives datagrams for a source: UDP and the Unix domain, through a thread with recvmmsg where libc can be called,
 // by node:dgram where not. The source sees one interface, and every datagram in place.
-import { once } from 'node:events'
 import { closeSync, lstatSync, unlinkSync, writeSync } from 'node:fs'
 import { getSystemErrorName } from 'node:util'
 import { Worker } from 'node:worker_threads'
@@ -39,14 +38,18 @@ export async function receiveDatagrams<Peer>(options: DatagramOptions<Peer>): Pr
   })
   const failure = Promise.withResolvers<never>()
   failure.promise.catch(() => undefined)
-  worker.on('error', failure.reject)
-  worker.on('exit', () => failure.reject(new Error('the receiving thread has ended')))
-  const first = await Promise.race([
-    once(worker, 'message').then(([message]) => message as WorkerMessage),
-    failure.promise,
-  ])
+  const begun = Promise.withResolvers<WorkerMessage>()
+  const exited = new Promise<void>((resolve) => worker.once('exit', () => resolve()))
+  worker.once('message', begun.resolve)
+  const fail = (error: Error) => {
+    begun.reject(error)
+    failure.reject(error)
+  }
+  worker.on('error', fail)
+  worker.on('exit', () => fail(new Error('the receiving thread has ended')))
+  const first = await begun.promise
   if (first.type !== 'opened') {
-    await once(worker, 'exit')
+    await exited
     if (first.type !== 'missing') throw errorOf(first, options.listen)
     if (options.listen.some((one) => 'path' in one)) {
       throw new PermanentError('LIBRARY_MISSING', `sockets of this kind need koffi: ${first.message}`)

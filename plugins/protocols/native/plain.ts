@@ -9,6 +9,7 @@ import type { DatagramListen, DatagramOptions, DatagramReceiver } from './listen
 import { inetAddress } from './sockaddr.ts'
 
 const countMs = 1000
+const stopMs = 1000
 const mostPeers = 4096
 
 /** @throws ListenError where a socket cannot be opened. */
@@ -28,7 +29,7 @@ export async function receivePlain<Peer>(options: DatagramOptions<Peer>): Promis
     for (const socket of sockets) socket.close()
     throw error
   }
-  const stopReceiving = receive(sockets, options, failure.reject)
+  const receiving = receive(sockets, options, failure.reject)
   const counter = new DropCounter(listen, (count) => options.dropped(count))
   const timer = setInterval(() => counter.count(), countMs)
   return {
@@ -37,15 +38,19 @@ export async function receivePlain<Peer>(options: DatagramOptions<Peer>): Promis
     failed: failure.promise,
     async stop() {
       clearInterval(timer)
-      // What has arrived already is handed over by the next turn of the event loop.
-      await new Promise(setImmediate)
-      await new Promise(setImmediate)
+      // What has arrived already comes by a few datagrams each turn of the event loop.
+      const deadline = performance.now() + stopMs
+      for (let before = -1; before !== receiving.count && performance.now() < deadline;) {
+        before = receiving.count
+        await new Promise(setImmediate)
+        await new Promise(setImmediate)
+      }
       counter.count()
       for (const socket of sockets) {
         socket.close()
         await once(socket, 'close')
       }
-      stopReceiving()
+      receiving.pause()
     },
   }
 }
@@ -69,13 +74,16 @@ function receive<Peer>(
   sockets: readonly Socket[],
   options: DatagramOptions<Peer>,
   fail: (error: Error) => void,
-): () => void {
+): { count: number; pause: () => void } {
   const peers = new Map<string, Peer>()
   let paused = true
-  const pause = () => {
-    if (paused) return
-    paused = true
-    options.pause()
+  const receiving = {
+    count: 0,
+    pause() {
+      if (paused) return
+      paused = true
+      options.pause()
+    },
   }
   for (const socket of sockets) {
     socket.on('error', fail)
@@ -86,14 +94,15 @@ function receive<Peer>(
         if (peers.size >= mostPeers) peers.clear()
         peers.set(address, peer)
       }
+      receiving.count++
       const end = Math.min(bytes.length, options.longest)
       options.take(bytes, 0, end, peer, false, end < bytes.length)
       if (!paused) return
       paused = false
-      setImmediate(pause)
+      setImmediate(() => receiving.pause())
     })
   }
-  return pause
+  return receiving
 }
 
 /** Reads what the kernel has dropped from /proc/net/udp and udp6, where Node has no call for it. */

@@ -69,7 +69,11 @@ export class HeaderAttributes {
       return known.encoded
     }
     const encoded = this.#encode(bytes, at)
-    this.#known[slot] = { span: Uint8Array.from(bytes.subarray(start, end)), shape, encoded: encoded.slice() }
+    this.#known[slot] = {
+      span: Uint8Array.from(bytes.subarray(start, end)),
+      shape,
+      encoded: Uint8Array.from(encoded),
+    }
     return encoded
   }
 
