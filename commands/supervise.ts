@@ -60,10 +60,8 @@ export function superviseChild(
 ): Child {
   let current: ChildProcess | undefined
   let ready: ReadyMessage | undefined
-  let running = false
-  let stopped = false
-  let failures = 0
   let timer: NodeJS.Timeout | undefined
+  let [running, stopped, failures] = [false, false, 0]
 
   function start(): void {
     const started = spawnChild(entry, [name, ...line])

@@ -49,7 +49,8 @@ export function loadConsole(directory: string): Console {
 function addFile(assets: Map<string, Asset>, directory: string, file: string): void {
   const extension = extname(file)
   const type = types[extension]
-  if (type === undefined) return
+  // The built package carries declarations beside its modules.
+  if (type === undefined || file.endsWith('.d.ts')) return
   const text = readFileSync(join(directory, file), 'utf8')
   if (extension === '.ts') {
     assets.set(`/${file}`, asset(stripQuietly(text), type))
