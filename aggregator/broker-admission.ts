@@ -5,6 +5,7 @@ import type { Log } from '../plugins/contract/define.ts'
 import { parseTelemetryTopic } from '../plugins/protocols/topics.ts'
 import type { Class, Signal } from '../plugins/contract/signal.ts'
 import { Connection } from './broker-connection.ts'
+import { topicFits } from './broker-store.ts'
 import type { Retained } from './broker-store.ts'
 
 export interface TelemetryMessage {
@@ -92,7 +93,12 @@ export class Admission {
     const connection = client.conn as Connection
     if (packet.retain || connection.outgoing + packet.payload.length <= limits.liveBytes) return true
     counters.missed++
-    if (packet.qos > 0) connection.refuse('the client reads too slowly')
+    // Aedes asks before it lowers the packet's QoS to that of the subscription.
+    const { subscriptions } = client as Client & { subscriptions: Record<string, { qos: number }> }
+    const isPromised = Object.entries(subscriptions).some(
+      ([pattern, { qos }]) => qos > 0 && topicFits(pattern, packet.topic),
+    )
+    if (packet.qos > 0 && isPromised) connection.refuse('the client reads too slowly')
     return false
   }
 }
