@@ -55,9 +55,7 @@ const config = z.strictObject({
     .min(1)
     .max(4096)
     .default(256)
-    .describe(
-      'Most disks, file systems and interfaces to read of each kind; the first in order of name count.',
-    ),
+    .describe('Most disks, file systems and interfaces to read, of each kind; the first by name.'),
   root: z
     .strictObject({
       proc: z.string().default('/proc').describe('Where procfs is mounted.'),

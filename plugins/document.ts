@@ -1,0 +1,184 @@
+// Writes what plugins say of themselves into READMEs: `node plugins/document.ts` after a plugin or its configuration
+// changed; a test fails where that was forgotten.
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import * as z from 'zod'
+import { errorCodes } from './contract/index.ts'
+import type { Definition } from './contract/index.ts'
+
+interface Schema {
+  type?: string | string[]
+  title?: string
+  description?: string
+  default?: unknown
+  const?: unknown
+  enum?: unknown[]
+  properties?: Record<string, Schema>
+  required?: string[]
+  additionalProperties?: boolean | Schema
+  items?: Schema
+  anyOf?: Schema[]
+  oneOf?: Schema[]
+}
+
+/** A key of a configuration, as a person reads it. */
+export interface ConfigKey {
+  /** With dots for keys within keys. */
+  path: string
+  type: string
+  /** Undefined where the key may be left out and has no value then. */
+  default: unknown
+  /** The name of the key around it where it is required only together with that. */
+  required: boolean | string
+  description: string
+}
+
+/** Every key of a configuration's schema, in its order. */
+export function configKeys(config: z.ZodType): ConfigKey[] {
+  const schema = z.toJSONSchema(config, { io: 'input', unrepresentable: 'any' }) as Schema
+  return keysOf(schema, '', schema.default, true)
+}
+
+function keysOf(schema: Schema, prefix: string, defaults: unknown, within: true | string): ConfigKey[] {
+  const given = (defaults ?? {}) as Record<string, unknown>
+  return Object.entries(schema.properties ?? {}).flatMap(([key, value]) => {
+    const path = `${prefix}${key}`
+    const fallback = given[key] ?? value.default
+    const needed = (schema.required ?? []).includes(key) && fallback === undefined
+    if (value.properties) {
+      return keysOf(value, `${path}.`, fallback, needed || fallback !== undefined ? within : path)
+    }
+    const description = value.description ?? ''
+    return [{ path, type: typeOf(value), default: fallback, required: needed && within, description }]
+  })
+}
+
+function typeOf(schema: Schema): string {
+  if (schema.title !== undefined) return schema.title
+  if (schema.const !== undefined) return JSON.stringify(schema.const)
+  if (schema.enum)
+    return schema.enum.map((one) => (typeof one === 'string' ? one : JSON.stringify(one))).join(', ')
+  const choices = schema.anyOf ?? schema.oneOf
+  if (choices) return [...new Set(choices.map(typeOf))].join(' or ')
+  if (schema.type === 'array') return schema.items ? `list of ${typeOf(schema.items)}` : 'list'
+  if (schema.properties) return `{ ${Object.keys(schema.properties).join(', ')} }`
+  if (schema.type === 'object') {
+    const { additionalProperties: values } = schema
+    return typeof values === 'object' ? `map of ${typeOf(values)}` : 'map'
+  }
+  return [schema.type ?? 'text']
+    .flat()
+    .join(' or ')
+    .replace('string', 'text')
+    .replace('boolean', 'true or false')
+}
+
+/** A table as the formatter of this project leaves it: columns of equal width. */
+function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const all = [head, ...rows].map((cells) =>
+    cells.map((text) => text.replaceAll('|', '\\|').replaceAll('\n', ' ')),
+  )
+  const widths = head.map((_, column) => Math.max(3, ...all.map((cells) => (cells[column] ?? '').length)))
+  const line = (cells: readonly string[], fill = ' ') =>
+    `| ${widths.map((width, column) => (cells[column] ?? '').padEnd(width, fill)).join(' | ')} |`
+  const [first = [], ...rest] = all
+  return [line(first), line([], '-'), ...rest.map((cells) => line(cells))].join('\n')
+}
+
+/** Long lists of patterns would make the table unreadable: the schema has them all. */
+function shown(value: unknown): string {
+  const text = typeof value === 'string' ? value : JSON.stringify(value)
+  return `\`${text.length > 60 ? `${text.slice(0, 57)}…` : text}\``
+}
+
+const kinds = [
+  ['source', 'Sources'],
+  ['processor', 'Processors'],
+  ['exporter', 'Exporters'],
+  ['driver', 'Drivers'],
+] as const
+
+/** Name and summary of all plugins, a table for each kind that has some. */
+export function pluginTables(plugins: readonly Definition[]): string {
+  return kinds
+    .flatMap(([kind, title]) => {
+      const some = plugins.filter((one) => one.kind === kind).toSorted((a, b) => (a.name < b.name ? -1 : 1))
+      if (some.length === 0) return []
+      return [
+        table(
+          [title, ''],
+          some.map(({ name, summary }) => [`\`${name}\``, summary]),
+        ),
+      ]
+    })
+    .join('\n\n')
+}
+
+function describePlugin(plugin: Definition): string {
+  const keys = configKeys(plugin.config).map(({ path, type, default: fallback, required, description }) => [
+    `\`${path}\``,
+    type,
+    fallback === undefined
+      ? required
+        ? `required${required === true ? '' : ` with \`${required}\``}`
+        : ''
+      : shown(fallback),
+    description,
+  ])
+  const config = keys.length > 0 ? table(['key', 'type', 'default', ''], keys) : ''
+  const metrics = plugin.kind === 'source' ? Object.keys(plugin.emits) : []
+  const emits = metrics.length > 0 ? `\n\nEmits ${metrics.map((name) => `\`${name}\``).join(', ')}.` : ''
+  return (
+    [`### ${plugin.kind} \`${plugin.name}\``, plugin.summary, config].filter(Boolean).join('\n\n') + emits
+  )
+}
+
+/** Configuration of each plugin, and what the codes of errors mean. */
+export function pluginReference(plugins: readonly Definition[]): string {
+  const ordered = kinds.flatMap(([kind]) =>
+    plugins.filter((one) => one.kind === kind).toSorted((a, b) => (a.name < b.name ? -1 : 1)),
+  )
+  const codes = Object.entries(errorCodes).map(([code, meaning]) => [`\`${code}\``, meaning])
+  return [
+    pluginTables(plugins),
+    ...ordered.map(describePlugin),
+    '### Error codes',
+    table(['code', 'meaning'], codes),
+  ].join('\n\n')
+}
+
+/** The text between `<!-- generated: NAME -->` and `<!-- end of NAME -->`, replaced. */
+export function replaceGenerated(readme: string, name: string, text: string): string {
+  const [begin, end] = [`<!-- generated: ${name} -->`, `<!-- end of ${name} -->`]
+  const [from, to] = [readme.indexOf(begin), readme.indexOf(end)]
+  if (from < 0 || to < from) throw new Error(`no ${begin} … ${end} in the README`)
+  return `${readme.slice(0, from + begin.length)}\n\n${text}\n\n${readme.slice(to)}`
+}
+
+/** READMEs with generated parts, as they should be now. The top README has its table where it has the marks for it. */
+export function documented(
+  root: string,
+  plugins: readonly Definition[],
+): { path: string; is: string; should: string }[] {
+  const parts = [
+    {
+      path: join(root, 'plugins/README.md'),
+      name: 'reference',
+      text: pluginReference(plugins),
+      needed: true,
+    },
+    { path: join(root, 'README.md'), name: 'plugins', text: pluginTables(plugins), needed: false },
+  ]
+  return parts.flatMap(({ path, name, text, needed }) => {
+    const is = needed || existsSync(path) ? readFileSync(path, 'utf8') : ''
+    if (!needed && !is.includes(`<!-- generated: ${name} -->`)) return []
+    return [{ path, is, should: replaceGenerated(is, name, text) }]
+  })
+}
+
+if (import.meta.main) {
+  const { plugins } = await import('./index.ts')
+  for (const { path, is, should } of documented(join(import.meta.dirname, '..'), plugins)) {
+    if (is !== should) writeFileSync(path, should)
+  }
+}
