@@ -14,6 +14,12 @@ const mostSeries = 10
 const height = 180
 const steps = [1, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200]
 
+// A line for each CPU and mode is too much, and idle hides the rest.
+const joined: Record<string, { by: string; without: { key: string; value: string } }> = {
+  'system.cpu.utilization': { by: 'cpu.mode', without: { key: 'cpu.mode', value: 'idle' } },
+  'system.cpu.time': { by: 'cpu.mode', without: { key: 'cpu.mode', value: 'idle' } },
+}
+
 export interface Chart {
   element: HTMLElement
   load(since: string): Promise<void>
@@ -42,12 +48,13 @@ export function createChart(metric: MetricInfo, device: string, signal: AbortSig
     element,
     async load(since) {
       seconds = rangeSeconds[since] ?? 3600
-      const step = steps.find((one) => seconds / one <= 240) ?? 7200
-      const aggregate = counter ? 'rate' : 'mean'
-      const query = { metric: metric.name, device, since, step: `${step}s`, aggregate, limit: 200_000 }
-      const list = await ask<SeriesResult[]>('/api/query', query, signal)
+      const list = await ask<SeriesResult[]>('/api/query', queryOf(metric, device, since), signal)
       if (list === undefined || signal.aborted) return
-      const filled = list.filter(({ points }) => points.length > 0)
+      const hide = joined[metric.name]?.without
+      const filled = list.filter(
+        ({ points, attributes }) =>
+          points.length > 0 && (hide === undefined || attributes[hide.key] !== hide.value),
+      )
       const shown = strongest(filled)
       const hidden = filled.length - shown.length
       const notes = [counter ? 'per second' : '', hidden > 0 ? `${hidden} more series` : '']
@@ -60,6 +67,15 @@ export function createChart(metric: MetricInfo, device: string, signal: AbortSig
       element.remove()
     },
   }
+}
+
+// A counter's step holds several readings, so that a late one makes no spike.
+function queryOf({ name, kind }: MetricInfo, device: string, since: string) {
+  const counter = kind === 'counter'
+  const least = counter ? 30 : 1
+  const step = steps.find((one) => one >= least && (rangeSeconds[since] ?? 3600) / one <= 240) ?? 7200
+  const aggregate = counter ? 'rate' : 'mean'
+  return { metric: name, device, since, step: `${step}s`, aggregate, by: joined[name]?.by, limit: 200_000 }
 }
 
 // The plot and its legend. The plot is made anew only when the lines are others, or their colours.
