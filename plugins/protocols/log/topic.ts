@@ -14,10 +14,12 @@ import { Reader } from './reader.ts'
 import { Segment } from './segment.ts'
 import type { State } from './state.ts'
 import { walk, Window } from './scan.ts'
+import type { End } from './scan.ts'
 
 const SCAN_BYTES = 1024 * 1024
 /** A last segment with nothing to keep is given back when it is at least this large. */
 const IDLE_BYTES = 1024 * 1024
+const NOTHING: Pick<End, 'expected' | 'tail'> = { expected: 0, tail: { bytes: 0, lostTo: 0, kind: 'none' } }
 const CONSUMER = /^[\x21-\x7e]{1,200}$/
 
 export class TopicFiles implements Topic, Appendable {
@@ -213,12 +215,12 @@ export class TopicFiles implements Topic, Appendable {
       if (after !== undefined && after.ordinal > segment.ordinal + 1)
         await this.#reader.checkEnd(segment, after)
     }
-    this.#next = Math.max(last === undefined ? 0 : await this.#loadLast(last), this.#first)
-    if (reached > this.#next) {
-      this.#report(this.#next, reached, 0, last?.file ?? '')
-      this.#hollow = { from: this.#next, to: reached }
-      this.#next = reached
-    }
+    const { expected, tail } = last === undefined ? NOTHING : await this.#loadLast(last)
+    const end = Math.max(expected, this.#first)
+    this.#next = Math.max(end, tail.lostTo, reached)
+    if (tail.kind === 'damaged' || this.#next > end)
+      this.#report(end, this.#next, tail.bytes, last?.file ?? '')
+    this.#hollow = { from: end, to: this.#next }
   }
 
   /** Nothing is taken any more, and whoever waits is told why. */
@@ -239,7 +241,7 @@ export class TopicFiles implements Topic, Appendable {
     await fs.syncDirectory(directory)
   }
 
-  async #loadLast(segment: Segment): Promise<number> {
+  async #loadLast(segment: Segment): Promise<End> {
     const { files } = this.#place
     return files.use(segment.path, async (file) => {
       const onDisk = segment.size
@@ -256,13 +258,11 @@ export class TopicFiles implements Topic, Appendable {
         entry: (header, _window, _at, position) => segment.note(header.offset, position),
         gap: (from, to, bytes) => this.#report(from, to, bytes, segment.file),
       })
-      const { bytes, lostTo, kind } = end.tail
-      if (kind === 'damaged') this.#report(end.expected, lostTo, bytes, segment.file)
-      if (bytes > 0) await file.truncate(end.position)
-      this.#count(-bytes)
+      if (end.tail.bytes > 0) await file.truncate(end.position)
+      this.#count(-end.tail.bytes)
       segment.size = end.position
       await file.sync() // a killed process may have left entries in memory only: what is read must not vanish
-      return lostTo
+      return end
     })
   }
 

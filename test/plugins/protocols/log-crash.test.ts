@@ -1,5 +1,5 @@
 // The durable log against a model, on a simulated disk that fails, and that crashes between any two operations.
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { describe, test } from 'vitest'
 import { openLog } from '../../../plugins/protocols/log/index.ts'
 import type { Log } from '../../../plugins/protocols/log/index.ts'
