@@ -71,7 +71,8 @@ function offence({ file, target, typeOnly }: Import): string | undefined {
   if (roots.test(file)) return undefined
   const told = `${file} imports ${target}`
   if (exported.test(file)) {
-    return exported.test(target) || isIn(target, 'plugins/contract') ? undefined : told
+    const layers = ['plugins/contract', 'plugins/protocols']
+    return exported.test(target) || layers.some((one) => isIn(target, one)) ? undefined : told
   }
   if (free.test(file)) return undefined
   if (target === 'plugins/index.ts') return `${told}: only composition roots do`
