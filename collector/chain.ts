@@ -116,7 +116,8 @@ export class Chain {
   }
 
   #verdict(view: CursorView, first: number, dropped: Dropped): Attributes | boolean {
-    view.overlay = undefined
+    let overlay: Attributes | undefined
+    view.overlay = overlay
     for (let at = first; at < this.#stages.length; at++) {
       const stage = this.#stages[at] as Stage // below the length
       stage.meter.in++
@@ -128,10 +129,11 @@ export class Chain {
         return false
       } else {
         stage.meter.out++
-        view.overlay = { ...view.overlay, ...verdict.set }
+        overlay = { ...overlay, ...verdict.set }
+        view.overlay = overlay
       }
     }
-    return view.overlay ?? true
+    return overlay ?? true
   }
 
   /** One that will come out of `flush` again, with others, is not dropped yet. */

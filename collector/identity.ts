@@ -4,7 +4,7 @@
 // Rank: serial and UUID of the system, serials of device tree and board, lowest permanent MAC of a physical port (the
 // order of interfaces changes, the least address does not), chassis (blades share it), machine id (images get cloned).
 import { createHash, randomBytes } from 'node:crypto'
-import { readFile, readdir, stat } from 'node:fs/promises'
+import { mkdir, readFile, readdir, rename, stat, writeFile } from 'node:fs/promises'
 import os from 'node:os'
 import { join } from 'node:path'
 import * as z from 'zod'
@@ -45,6 +45,18 @@ export interface IdentityMemory {
   load(): Promise<string | undefined>
   save(text: string): Promise<void>
 }
+
+/** The choice in a file of the data directory, which the programs of one machine share. */
+export const identityFile = (data: string): IdentityMemory => ({
+  load: () => readFile(join(data, 'identity.json'), 'utf8').catch(() => undefined),
+  async save(text) {
+    await mkdir(data, { recursive: true, mode: 0o700 })
+    // Two programs may start together: each writes a whole file, and both write the same.
+    const draft = join(data, `identity-${process.pid}.tmp`)
+    await writeFile(draft, text, { mode: 0o600 })
+    await rename(draft, join(data, 'identity.json'))
+  },
+})
 
 export interface IdentityRoots {
   proc: string

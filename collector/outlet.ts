@@ -21,6 +21,9 @@ import { Sender } from './sender.ts'
 import type { Outcome } from './sender.ts'
 import type { Stream } from './stream.ts'
 
+/** Records that cannot wait do so while the outlet is not open yet, but not without limit. */
+const mostBeforeOpen = 1000
+
 export interface OutletOptions {
   /** The exporter's id. */
   id: string
@@ -136,7 +139,7 @@ export class Outlet {
     const { class: name } = records
     const size = records.bytes.length
     if (this.#isOpen && this.#gate.mayEnter(name, size)) return this.#enter(records, mayWait)
-    if (mayWait || !this.#isOpen) {
+    if (mayWait || (!this.#isOpen && this.#gate.waiting < mostBeforeOpen)) {
       return new Promise((resolve, reject) => {
         this.#gate.wait(name, size, () => this.#enter(records, mayWait).then(resolve, reject), reject)
       })

@@ -12,7 +12,8 @@ export interface SupervisedOptions {
   logger: Logger
   random: () => number
   run: (signal: AbortSignal) => Promise<void>
-  /** Without `run` to call back, a component is up at once; one that only ever says nothing is so after a second. */
+  /** Whether one that runs for a second and says nothing counts as up. */
+  silentIsUp: boolean
   onChange: () => void
 }
 
@@ -74,7 +75,7 @@ export class Supervised {
     while (!signal.aborted) {
       const startedMs = clock.elapsedMs()
       const silence = new AbortController()
-      this.#announce(silence.signal)
+      if (this.#options.silentIsUp) this.#announce(silence.signal)
       let failure: unknown
       try {
         await run(signal)

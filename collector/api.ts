@@ -1,0 +1,266 @@
+// The collector's own HTTP API, for this machine: health, figures, its side of the ledger. Only loopback names are
+// answered, so that no page of another origin reaches it by rebinding a name.
+import { createServer } from 'node:http'
+import type { IncomingMessage, Server, ServerResponse } from 'node:http'
+import { once } from 'node:events'
+import { isIP } from 'node:net'
+import { PermanentError, classes, messageOf } from '../plugins/contract/index.ts'
+import type { Address, Dropped } from '../plugins/contract/index.ts'
+import { portTaken } from '../plugins/contract/ports.ts'
+import type { Log as Logger } from '../plugins/contract/index.ts'
+import type { Runtime } from './runtime.ts'
+import { sumOf } from './stream.ts'
+
+export interface ApiOptions {
+  runtime: Runtime
+  addresses: readonly Address[]
+  logger: Logger
+}
+
+export interface Api extends AsyncDisposable {
+  /** As one would open it. */
+  url: string
+}
+
+type Answer = { status: number; type: string; body: string }
+
+export async function startApi({ runtime, addresses, logger }: ApiOptions): Promise<Api> {
+  const servers: Server[] = []
+  const onlyLoopback = addresses.every(({ host }) => isLoopback(host))
+  let port = addresses[0]?.port ?? 0
+  const close = async () => {
+    for (const server of servers) server.closeAllConnections()
+    await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))))
+  }
+  try {
+    for (const { host, port: wanted } of addresses) {
+      const server = createServer(limits, (request, response) =>
+        serve(runtime, onlyLoopback, request, response),
+      )
+      server.maxConnections = 64
+      // All listen on the port that the first one got, where it was free to choose.
+      if (await listen(server, host, wanted === 0 ? port : wanted, servers.length > 0, logger))
+        servers.push(server)
+      const bound = server.address()
+      if (typeof bound === 'object' && bound) port = bound.port
+    }
+  } catch (error) {
+    await close()
+    throw error
+  }
+  const host = addresses[0]?.host ?? '127.0.0.1'
+  return { url: `http://${host.includes(':') ? `[${host}]` : host}:${port}`, [Symbol.asyncDispose]: close }
+}
+
+const limits = {
+  headersTimeout: 10_000,
+  requestTimeout: 10_000,
+  keepAliveTimeout: 5000,
+  maxHeaderSize: 16 * 1024,
+}
+
+/** False where a second address is not there (a machine without IPv6). */
+async function listen(
+  server: Server,
+  host: string,
+  port: number,
+  isExtra: boolean,
+  logger: Logger,
+): Promise<boolean> {
+  try {
+    server.listen({ host, port, exclusive: true })
+    await once(server, 'listening')
+    return true
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException
+    if (isExtra && (code === 'EADDRNOTAVAIL' || code === 'EAFNOSUPPORT')) {
+      logger.debug('the API does not listen on an address that is not there', { host })
+      return false
+    }
+    if (code !== 'EADDRINUSE') throw cause
+    const what = portTaken("the collector's API", port, 'tcp', '--port-offset')
+    throw new PermanentError('ADDRESS_IN_USE', what, { cause })
+  }
+}
+
+function serve(
+  runtime: Runtime,
+  onlyLoopback: boolean,
+  request: IncomingMessage,
+  response: ServerResponse,
+): void {
+  let answer: Answer
+  try {
+    answer = route(runtime, onlyLoopback, request)
+  } catch (error) {
+    answer = failure(500, 'UNEXPECTED', messageOf(error))
+  }
+  request.resume()
+  response.writeHead(answer.status, {
+    'Content-Type': answer.type,
+    'Content-Length': Buffer.byteLength(answer.body),
+    'Cache-Control': 'no-store',
+    'X-Content-Type-Options': 'nosniff',
+    'Cross-Origin-Resource-Policy': 'same-origin',
+  })
+  response.end(request.method === 'HEAD' ? undefined : answer.body)
+}
+
+function route(runtime: Runtime, onlyLoopback: boolean, request: IncomingMessage): Answer {
+  const host = request.headers.host ?? ''
+  if (!isOwnName(host, onlyLoopback)) {
+    return failure(
+      403,
+      'FOREIGN_HOST',
+      `this server does not answer to the name ${JSON.stringify(host.slice(0, 100))}`,
+    )
+  }
+  const { origin } = request.headers
+  if (origin !== undefined && origin.toLowerCase() !== `http://${host.toLowerCase()}`) {
+    return failure(403, 'FOREIGN_ORIGIN', 'pages of other origins may not ask this server')
+  }
+  if (request.method !== 'GET' && request.method !== 'HEAD') {
+    return failure(405, 'METHOD_NOT_ALLOWED', 'this API only answers GET')
+  }
+  const path = (request.url ?? '/').split('?', 1)[0]
+  switch (path) {
+    case '/api/health':
+      return json(healthOf(runtime), runtime.isReady ? 200 : 503)
+    case '/api/ledger':
+      return json(ledgerOf(runtime))
+    case '/api/top':
+      return json(topOf(runtime))
+    case '/metrics':
+      return {
+        status: 200,
+        type: 'text/plain; version=0.0.4; charset=utf-8',
+        body: runtime.measures.prometheus(),
+      }
+    case '/api/logs':
+    case '/api/live':
+      return failure(
+        501,
+        'NOT_HERE',
+        'this collector keeps no records to look at: ask the aggregator (DPULSE_URL)',
+      )
+    default:
+      return failure(
+        404,
+        'NOT_FOUND',
+        `there is no ${JSON.stringify(path?.slice(0, 100))}; there are ${paths.join(', ')}`,
+      )
+  }
+}
+
+const paths = ['/api/health', '/api/ledger', '/api/top', '/metrics']
+
+const json = (value: unknown, status = 200): Answer => ({
+  status,
+  type: 'application/json; charset=utf-8',
+  body: JSON.stringify(value),
+})
+
+const failure = (status: number, code: string, message: string): Answer =>
+  json({ error: { code, message } }, status)
+
+function isOwnName(host: string, onlyLoopback: boolean): boolean {
+  const name = (/^\[([^\]]+)\](:\d+)?$/.exec(host)?.[1] ?? host.replace(/:\d+$/, '')).toLowerCase()
+  // An address cannot be rebound.
+  return name === 'localhost' || isLoopback(name) || (isIP(name) !== 0 && !onlyLoopback)
+}
+
+const isLoopback = (host: string): boolean =>
+  host === 'localhost' || host === '::1' || /^127\.\d+\.\d+\.\d+$/.test(host)
+
+/** Ready as DESIGN has it: the sources are up; an aggregator that is away does not make a collector ill. */
+export function healthOf(runtime: Runtime) {
+  const parts = [...runtime.sources, ...runtime.exporters].map(({ component, supervised }) => ({
+    name: component.id,
+    kind: supervised.meter.kind,
+    type: supervised.meter.type,
+    ready: supervised.state === 'running' || supervised.state === 'ended',
+    detail: supervised.detail === '' ? supervised.state : supervised.detail,
+    address: supervised.address,
+  }))
+  return { ready: runtime.isReady, parts }
+}
+
+interface StreamReport {
+  collector: string
+  exporter: string
+  device: string
+  session: string
+  class: string
+  produced: number
+  stored: number
+  inFlight: number
+  dropped: Dropped
+  unknown: number
+  balanced: boolean
+  lastSeq: number
+  missing: [number, number][]
+}
+
+/** The collector's book: `stored` is what was acknowledged. What became of it there, the aggregator's ledger tells. */
+export function ledgerOf(runtime: Runtime) {
+  const streams: StreamReport[] = runtime.exporters.flatMap(({ component, outlet }) =>
+    outlet.streams.map((stream) => {
+      const { produced, delivered, held, dropped } = stream
+      return {
+        ...{
+          collector: stream.collector,
+          exporter: component.id,
+          device: stream.device,
+          session: stream.session,
+        },
+        ...{
+          class: stream.class,
+          produced,
+          stored: delivered,
+          inFlight: held,
+          dropped: { ...dropped },
+          unknown: 0,
+        },
+        balanced: produced === delivered + held + sumOf(dropped),
+        ...{ lastSeq: stream.seq, missing: [] },
+      }
+    }),
+  )
+  const dropped: Record<string, number> = {}
+  for (const stream of streams) {
+    for (const [reason, count] of Object.entries(stream.dropped))
+      dropped[reason] = (dropped[reason] ?? 0) + count
+  }
+  const sum = (pick: (stream: StreamReport) => number) =>
+    streams.reduce((total, stream) => total + pick(stream), 0)
+  return {
+    produced: sum(({ produced }) => produced),
+    stored: sum(({ stored }) => stored),
+    inFlight: sum(({ inFlight }) => inFlight),
+    dropped,
+    unknown: 0,
+    balanced: streams.every(({ balanced }) => balanced),
+    streams: streams.toSorted(
+      (one, other) => classes.indexOf(one.class as 'log') - classes.indexOf(other.class as 'log'),
+    ),
+    /** Of earlier sessions, still in the buffer. */
+    held: runtime.exporters.flatMap(({ outlet }) => outlet.buffer.held),
+  }
+}
+
+export function topOf(runtime: Runtime) {
+  const components = runtime.measures.meters.map((meter) => ({
+    ...{ id: meter.id, kind: meter.kind, type: meter.type, in: meter.in, out: meter.out },
+    dropped: { ...meter.dropped },
+    failures: { ...meter.failures },
+    restarts: meter.restarts,
+  }))
+  const { rss } = process.memoryUsage()
+  return {
+    components,
+    buffers: runtime.measures.buffers(),
+    memory: rss,
+    cpu: process.cpuUsage(),
+    uptime: process.uptime(),
+  }
+}

@@ -1,0 +1,291 @@
+// From YAML to a validated configuration. Every problem is found in one go and named with its path and line; nothing is
+// opened or connected for it.
+import { resolve, dirname } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { LineCounter, isMap, isNode, isPair, isSeq, parseDocument } from 'yaml'
+import type { Document } from 'yaml'
+import type * as z from 'zod'
+import type {
+  Definition,
+  ExporterDefinition,
+  ProcessorDefinition,
+  SourceDefinition,
+} from '../plugins/contract/index.ts'
+import { messageOf } from '../plugins/contract/index.ts'
+import { bufferSettings, outline } from './settings.ts'
+import type { BufferSettings, Outline, PipelineSettings } from './settings.ts'
+
+export interface Problem {
+  /** `exporters.fleet.buffer.disk`; empty for the file as a whole. */
+  path: string
+  message: string
+  /** A warning does not hinder the start. */
+  severity: 'error' | 'warning'
+  line?: number
+  column?: number
+}
+
+export interface Component<D extends Definition> {
+  id: string
+  definition: D
+  /** Checked and converted by the plugin's schema. */
+  config: unknown
+  /** As it was written: two that are equal need no restart. */
+  written: string
+}
+export type SourceComponent = Component<SourceDefinition>
+export type ProcessorComponent = Component<ProcessorDefinition>
+export type ExporterComponent = Component<ExporterDefinition> & { buffer: BufferSettings }
+
+export interface CollectorConfig {
+  collector: Outline['collector']
+  api: Outline['api']
+  maxDisk: number | undefined
+  sources: SourceComponent[]
+  processors: ProcessorComponent[]
+  exporters: ExporterComponent[]
+  pipelines: ({ id: string } & PipelineSettings)[]
+}
+
+export interface Parsed {
+  config: CollectorConfig | undefined
+  problems: Problem[]
+}
+
+type Path = readonly PropertyKey[]
+
+/** `file` is for what the text refers to and for messages; it is not read. */
+export async function parseConfig(
+  text: string,
+  file: string,
+  builtIn: readonly Definition[],
+): Promise<Parsed> {
+  const lines = new LineCounter()
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, uniqueKeys: true })
+  const checker = new Checker(document, lines)
+  for (const { message, pos } of [...document.errors, ...document.warnings]) {
+    const { line, col } = lines.linePos(pos[0])
+    checker.problems.push({ path: '', message: message.trim(), severity: 'error', line, column: col })
+  }
+  if (document.errors.length > 0) return { config: undefined, problems: checker.problems }
+  const raw: unknown = toPlain(document, checker)
+  if (raw === undefined) return { config: undefined, problems: checker.problems }
+  const base = outline.safeParse(raw)
+  if (!base.success) checker.issues(base.error, [])
+  // Components are looked at even where the outline has problems, so that all are told at once.
+  const given = record(raw)
+  const plugins = Array.isArray(given.plugins) ? given.plugins.filter((one) => typeof one === 'string') : []
+  const definitions = await loadPlugins(plugins, file, builtIn, checker)
+  const sources = checker.components(given.sources, 'sources', 'source', definitions)
+  const processors = checker.components(given.processors, 'processors', 'processor', definitions)
+  const exporters = checker.exporters(given.exporters, definitions)
+  checker.references(given)
+  checker.problems.sort((one, other) => (one.line ?? 0) - (other.line ?? 0))
+  const isFine = base.success && !checker.problems.some(({ severity }) => severity === 'error')
+  if (!isFine) return { config: undefined, problems: checker.problems }
+  const { collector, api, max_disk: maxDisk, pipelines } = base.data
+  const list = Object.entries(pipelines).map(([id, pipeline]) => ({ id, ...pipeline }))
+  // Named only in a pipeline, `dpulse` is the collector's own measurements with their defaults.
+  const config = { collector, api, maxDisk, sources, processors, exporters, pipelines: list }
+  return { config, problems: checker.problems }
+}
+
+function toPlain(document: Document, checker: Checker): unknown {
+  try {
+    return document.toJS({ maxAliasCount: 100 }) ?? {}
+  } catch (error) {
+    checker.problem([], messageOf(error))
+    return undefined
+  }
+}
+
+async function loadPlugins(
+  modules: readonly string[],
+  file: string,
+  builtIn: readonly Definition[],
+  checker: Checker,
+): Promise<Definition[]> {
+  const definitions = [...builtIn]
+  for (const [index, module] of modules.entries()) {
+    const path = ['plugins', index]
+    try {
+      // A path is relative to the file; a bare name is a package.
+      const isPath = module.startsWith('.') || module.startsWith('/')
+      const url = isPath ? pathToFileURL(resolve(dirname(file), module)).href : module
+      const loaded = ((await import(url)) as { default?: unknown }).default
+      for (const one of Array.isArray(loaded) ? (loaded as unknown[]) : [loaded]) {
+        if (!isDefinition(one)) checker.problem(path, `${module} exports something that is no plugin`)
+        else if (definitions.some(({ kind, name }) => kind === one.kind && name === one.name)) {
+          checker.problem(path, `${module} has a ${one.kind} named ${one.name}, and there is one already`)
+        } else definitions.push(one)
+      }
+    } catch (error) {
+      checker.problem(path, `cannot be loaded: ${messageOf(error)}`)
+    }
+  }
+  return definitions
+}
+
+const kinds: readonly string[] = ['source', 'processor', 'exporter', 'driver'] satisfies Definition['kind'][]
+
+function isDefinition(value: unknown): value is Definition {
+  const { kind, name, config, create } = record(value)
+  if (typeof kind !== 'string' || typeof name !== 'string' || typeof create !== 'function') return false
+  return kinds.includes(kind) && typeof record(config).safeParse === 'function'
+}
+
+const record = (value: unknown): Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value)
+    ? (value as Record<string, unknown>)
+    : {}
+
+interface ByKind {
+  source: SourceDefinition
+  processor: ProcessorDefinition
+  exporter: ExporterDefinition
+}
+
+class Checker {
+  readonly problems: Problem[] = []
+  readonly #document: Document
+  readonly #lines: LineCounter
+
+  constructor(document: Document, lines: LineCounter) {
+    this.#document = document
+    this.#lines = lines
+  }
+
+  problem(path: Path, message: string, severity: Problem['severity'] = 'error'): void {
+    const text = path.map(String).join('.')
+    // The outline and a component's own schema may both say the same.
+    if (this.problems.some((known) => known.path === text && known.message === message)) return
+    this.problems.push({ path: text, message, severity, ...this.#place(path) })
+  }
+
+  issues(error: z.ZodError, at: Path): void {
+    for (const issue of error.issues) {
+      if (issue.code === 'unrecognized_keys') {
+        for (const key of issue.keys) this.problem([...at, ...issue.path, key], 'there is no such setting')
+      } else this.problem([...at, ...issue.path], sentence(issue))
+    }
+  }
+
+  components<K extends keyof ByKind>(
+    given: unknown,
+    section: string,
+    kind: K,
+    definitions: readonly Definition[],
+    reserved: readonly string[] = [],
+  ): Component<ByKind[K]>[] {
+    const known = definitions.filter((one) => one.kind === kind) as ByKind[K][] // the kind says which
+    const found: Component<ByKind[K]>[] = []
+    for (const [id, value] of Object.entries(record(given))) {
+      const { type, ...settings } = record(value)
+      if (typeof type !== 'string') continue // the outline said so
+      const definition = known.find(({ name }) => name === type)
+      if (!definition) {
+        this.problem(
+          [section, id, 'type'],
+          unknownName(
+            type,
+            `${kind} type`,
+            known.map(({ name }) => name),
+          ),
+        )
+        continue
+      }
+      for (const key of reserved) delete settings[key]
+      const parsed = definition.config.safeParse(settings)
+      if (parsed.success) found.push({ id, definition, config: parsed.data, written: JSON.stringify(value) })
+      else this.issues(parsed.error, [section, id])
+    }
+    return found
+  }
+
+  exporters(given: unknown, definitions: readonly Definition[]): ExporterComponent[] {
+    return this.components(given, 'exporters', 'exporter', definitions, ['buffer']).flatMap((component) => {
+      const buffer = bufferSettings.safeParse(record(record(given)[component.id]).buffer)
+      if (buffer.success) return [{ ...component, buffer: buffer.data }]
+      this.issues(buffer.error, ['exporters', component.id, 'buffer'])
+      return []
+    })
+  }
+
+  /** Pipelines name components that there are; components that no pipeline names do nothing. */
+  references(given: Record<string, unknown>): void {
+    const pipelines = Object.entries(record(given.pipelines))
+    for (const section of ['sources', 'processors', 'exporters'] as const) {
+      const known = Object.keys(record(given[section]))
+      const named = new Set<string>()
+      const allowed = section === 'sources' ? [...known, 'dpulse'] : known
+      for (const [id, pipeline] of pipelines) {
+        const list = record(pipeline)[section]
+        for (const [index, name] of (Array.isArray(list) ? (list as unknown[]) : []).entries()) {
+          if (typeof name !== 'string') continue
+          const path = ['pipelines', id, section, index]
+          if (!allowed.includes(name)) this.problem(path, unknownName(name, section.slice(0, -1), allowed))
+          else if ((list as unknown[]).indexOf(name) !== index) this.problem(path, `${name} is named twice`)
+          named.add(name)
+        }
+      }
+      for (const name of known) {
+        if (!named.has(name)) this.problem([section, name], 'no pipeline uses it', 'warning')
+      }
+    }
+    if (pipelines.length === 0) this.problem(['pipelines'], 'there is no pipeline, so nothing would run')
+  }
+
+  /** Where the value stands in the file, or the nearest thing around it. */
+  #place(path: Path): { line: number; column: number } | undefined {
+    let offset: number | undefined
+    let node: unknown = this.#document.contents
+    for (const key of path) {
+      let next: unknown
+      if (isMap(node)) {
+        const pair = node.items.find((item) => isPair(item) && isNode(item.key) && item.key.toJSON() === key)
+        if (isNode(pair?.key)) offset = pair.key.range?.[0] ?? offset
+        next = pair?.value
+      } else if (isSeq(node)) {
+        next = node.items[Number(key)]
+        if (isNode(next)) offset = next.range?.[0] ?? offset
+      }
+      if (next === undefined) break
+      node = next
+    }
+    if (offset === undefined) return undefined
+    const { line, col } = this.#lines.linePos(offset)
+    return { line, column: col }
+  }
+}
+
+function sentence(issue: z.core.$ZodIssue): string {
+  const { message } = issue
+  return message.replace(/^Invalid input: /, '')
+}
+
+function unknownName(name: string, what: string, known: readonly string[]): string {
+  const nearest = known
+    .map((other) => ({ other, distance: distanceOf(name, other) }))
+    .sort((one, other) => one.distance - other.distance)[0]
+  const hint =
+    nearest && nearest.distance <= Math.max(2, name.length / 3)
+      ? `; did you mean ${nearest.other}?`
+      : known.length > 0
+        ? `; there are ${known.join(', ')}`
+        : ''
+  return `there is no ${what} ${name}${hint}`
+}
+
+/** Levenshtein. */
+function distanceOf(one: string, other: string): number {
+  let row = Array.from({ length: other.length + 1 }, (_, index) => index)
+  for (let at = 1; at <= one.length; at++) {
+    const next = [at]
+    for (let to = 1; to <= other.length; to++) {
+      const cost = one[at - 1] === other[to - 1] ? 0 : 1
+      next.push(Math.min((row[to] ?? 0) + 1, (next[to - 1] ?? 0) + 1, (row[to - 1] ?? 0) + cost))
+    }
+    row = next
+  }
+  return row[other.length] ?? 0
+}

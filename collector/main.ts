@@ -1,0 +1,244 @@
+// The collector's composition root: finds out who it is, opens its log, starts what the configuration (or this machine)
+// has, follows changes of the configuration, and drains when it is told to stop.
+import { watch } from 'node:fs'
+import { mkdir, readFile } from 'node:fs/promises'
+import os from 'node:os'
+import { basename, dirname, join, resolve } from 'node:path'
+import process from 'node:process'
+import { ulid } from 'ulid'
+import { PermanentError, messageOf } from '../plugins/contract/index.ts'
+import type { Definition } from '../plugins/contract/index.ts'
+import { ports } from '../plugins/contract/options.ts'
+import type { ProgramOptions } from '../plugins/contract/options.ts'
+import { connectToParent, stopSignal } from '../plugins/contract/parent.ts'
+import type { LeftOut, Part } from '../plugins/contract/parent.ts'
+import { plugins } from '../plugins/index.ts'
+import { LogLockedError, openLog } from '../plugins/protocols/log/index.ts'
+import type { Log } from '../plugins/protocols/log/index.ts'
+import { startApi } from './api.ts'
+import type { Api } from './api.ts'
+import { systemClock as clock } from './clock.ts'
+import { parseConfig } from './config.ts'
+import type { CollectorConfig, Problem } from './config.ts'
+import type { CollectorIdentity } from './context.ts'
+import { detectConfig } from './detect.ts'
+import { identityFile, resolveIdentity } from './identity.ts'
+import { Logger } from './logger.ts'
+import { Measures, measureSource } from './measure.ts'
+import { Runtime, leftOutOf } from './runtime.ts'
+
+const GiB = 1024 ** 3
+const MiB = 1024 ** 2
+/** Beside an aggregator in the same directory, whose journal and store have the rest. */
+const diskShare = 0.1
+const defaultDisk = 20 * GiB
+/** Sources 3 s, buffers 10 s, and what writing the rest takes. */
+const stopMs = 20_000
+const settleMs = 3000
+
+/** What a configuration may name: everything in plugins/index.ts, and the collector's own measurements. */
+export const definitions: readonly Definition[] = [...plugins, measureSource(new Measures(0n))]
+
+/** Runs until SIGTERM, SIGINT or the end of the parent. @throws what a person must mend before it can start. */
+export async function main(options: ProgramOptions): Promise<void> {
+  const signal = stopSignal(stopMs)
+  const parent = connectToParent(() => undefined)
+  const logger = new Logger()
+  const log = logger.for('collector')
+  process.on('unhandledRejection', (error) => log.error('unhandled rejection', { error }))
+  const loaded = await load(options)
+  for (const problem of loaded.warnings) log.warn('configuration', { problem })
+  const directory = join(options.data, 'collector')
+  await mkdir(directory, { recursive: true, mode: 0o700 })
+  const disk = Math.floor((options.maxDisk ?? loaded.config.maxDisk ?? defaultDisk) * diskShare)
+  const identity = await identityOf(options, loaded.config)
+  await using open = new AsyncDisposableStack()
+  open.defer(() => logger.flush())
+  const buffer = open.use(await openBuffer(directory, disk, logger))
+
+  let tell: () => void = () => undefined
+  const runtime = new Runtime({
+    identity,
+    log: buffer,
+    clock,
+    logger,
+    disk: disk * 0.9,
+    onChange: () => tell(),
+  })
+  open.defer(() => runtime.stop())
+  const api = await openApi(runtime, loaded.config, options, logger)
+  if (api) open.use(api)
+  await runtime.apply(loaded.config)
+
+  let leftOut = loaded.leftOut
+  const parts = (): Part[] => [
+    ...(api ? [{ name: 'collector API', address: api.url }] : []),
+    ...runtime.parts(),
+  ]
+  tell = throttled(() => parent.ready(parts(), [...leftOut, ...leftOutOf(runtime)]), signal)
+  await settled(runtime, signal)
+  parent.ready(parts(), [...leftOut, ...leftOutOf(runtime)])
+  log.info('collector is up', { collector: identity.collector, device: identity.device, data: directory })
+  followChanges(options, signal, logger, async () => {
+    const again = await load(options)
+    for (const problem of again.warnings) log.warn('configuration', { problem })
+    if (JSON.stringify(again.config.collector) !== JSON.stringify(loaded.config.collector)) {
+      log.warn('id and labels of the collector change with its next start')
+    }
+    await runtime.apply(again.config)
+    leftOut = again.leftOut
+    tell()
+  })
+  if (!signal.aborted)
+    await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }))
+  log.info('collector stops', { reason: messageOf(signal.reason) })
+}
+
+interface Loaded {
+  config: CollectorConfig
+  leftOut: LeftOut[]
+  warnings: string[]
+}
+
+/** @throws PermanentError CONFIG_INVALID that tells every problem. */
+async function load(options: ProgramOptions): Promise<Loaded> {
+  if (options.config === undefined) return { ...(await detectConfig(definitions, options)), warnings: [] }
+  const file = resolve(options.config)
+  const text = await readFile(file, 'utf8').catch((cause: unknown) => {
+    throw new PermanentError('CONFIG_INVALID', `${options.config} cannot be read`, { cause })
+  })
+  const { config, problems } = await parseConfig(text, file, definitions)
+  if (!config) {
+    const list = problems.map((problem) => `\n  ${textOf(problem)}`).join('')
+    throw new PermanentError('CONFIG_INVALID', `${options.config} has problems:${list}`)
+  }
+  return { config, leftOut: [], warnings: problems.map(textOf) }
+}
+
+/** `line 3: exporters.fleet.type: there is no exporter type otpl; did you mean otlp?` */
+export const textOf = ({ line, path, message }: Problem): string =>
+  [...(line === undefined ? [] : [`line ${line}`]), ...(path === '' ? [] : [path]), message].join(': ')
+
+async function identityOf(options: ProgramOptions, config: CollectorConfig): Promise<CollectorIdentity> {
+  const found = await resolveIdentity(identityFile(options.data))
+  const id = config.collector.id ?? found.device
+  return {
+    collector: id,
+    device: id,
+    instance: ulid(),
+    version: await version(),
+    since: new Date().toISOString(),
+    hostname: found.hostname || os.hostname(),
+    arch: found.arch,
+    labels: config.collector.labels,
+    identity: config.collector.id === undefined ? found.source : 'configuration',
+    portOffset: options.portOffset,
+  }
+}
+
+/** Beside us in a clone, one folder up; in the built package beside the bundle. */
+async function version(): Promise<string> {
+  for (const path of ['../package.json', './package.json']) {
+    try {
+      const text = await readFile(new URL(path, import.meta.url), 'utf8')
+      const { version } = JSON.parse(text) as { version?: string }
+      if (version !== undefined) return version
+    } catch {
+      // Not there: try the next.
+    }
+  }
+  return 'unknown'
+}
+
+async function openBuffer(directory: string, disk: number, logger: Logger): Promise<Log> {
+  const log = logger.for('buffer')
+  try {
+    return await openLog(directory, {
+      maxBytes: disk,
+      segmentBytes: Math.min(8 * MiB, Math.max(256 * 1024, Math.floor(disk / 200))),
+      onDamage: (damage) => log.error('the log of the buffer is damaged', { ...damage }),
+    })
+  } catch (cause) {
+    if (!(cause instanceof LogLockedError)) throw cause
+    const what = `another collector (process ${cause.pid}) works with ${directory}: stop it, or give this one --data DIR`
+    throw new PermanentError('PERMISSION_DENIED', what, { cause })
+  }
+}
+
+async function openApi(
+  runtime: Runtime,
+  config: CollectorConfig,
+  options: ProgramOptions,
+  logger: Logger,
+): Promise<Api | undefined> {
+  if (!config.api.enabled) return undefined
+  const port = ports.collectorApi + options.portOffset
+  const addresses = config.api.listen ?? [
+    { host: '127.0.0.1', port },
+    { host: '::1', port },
+  ]
+  return startApi({ runtime, addresses, logger: logger.for('api') })
+}
+
+/** All sources came up or said why not; one that does neither is not waited for. */
+async function settled(runtime: Runtime, signal: AbortSignal): Promise<void> {
+  const until = clock.elapsedMs() + settleMs
+  while (!runtime.isSettled && clock.elapsedMs() < until && !signal.aborted) {
+    await clock.delay(20, signal).catch(() => undefined)
+  }
+}
+
+/** At most once in 100 ms. */
+function throttled(call: () => void, signal: AbortSignal): () => void {
+  let isDue = false
+  return () => {
+    if (isDue || signal.aborted) return
+    isDue = true
+    setTimeout(() => {
+      isDue = false
+      if (!signal.aborted) call()
+    }, 100).unref()
+  }
+}
+
+/** SIGHUP, and whatever happens to the file. What cannot be used is told, and changes nothing. */
+function followChanges(
+  options: ProgramOptions,
+  signal: AbortSignal,
+  logger: Logger,
+  reload: () => Promise<void>,
+): void {
+  const log = logger.for('collector')
+  let last = ''
+  const change = async (isAsked: boolean) => {
+    try {
+      const text = options.config === undefined ? '' : await readFile(options.config, 'utf8')
+      if (!isAsked && text === last) return
+      last = text
+      await reload()
+      log.info('configuration is in force')
+    } catch (error) {
+      log.error('configuration is refused, the one before stays in force', { error })
+    }
+  }
+  process.on('SIGHUP', () => void change(true))
+  if (options.config === undefined) return
+  const file = resolve(options.config)
+  void readFile(file, 'utf8').then(
+    (text) => (last = text),
+    () => undefined,
+  )
+  // Editors and mounted volumes replace the file, so its directory is watched.
+  let timer: NodeJS.Timeout | undefined
+  try {
+    const watcher = watch(dirname(file), { signal }, (_, name) => {
+      if (name !== null && name !== basename(file) && !name.startsWith('..')) return
+      clearTimeout(timer)
+      timer = setTimeout(() => void change(false), 300)
+      timer.unref()
+    })
+    watcher.on('error', (error) => log.warn('the configuration is not watched any more', { error }))
+  } catch (error) {
+    log.warn('the configuration cannot be watched; SIGHUP reloads it', { error })
+  }
+}

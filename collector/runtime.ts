@@ -1,0 +1,303 @@
+// Builds what a configuration describes, starts it (exporters first, sources last), changes it while it runs without
+// touching what stays the same, and stops it in reverse, draining the buffers.
+import { PermanentError, messageOf } from '../plugins/contract/index.ts'
+import type { Clock, Processor } from '../plugins/contract/index.ts'
+import type { LeftOut, Part } from '../plugins/contract/parent.ts'
+import type { Log } from '../plugins/protocols/log/index.ts'
+import { Chain } from './chain.ts'
+import type { Flushed, Stage } from './chain.ts'
+import { checkpointOf } from './checkpoint.ts'
+import type { CollectorConfig, ProcessorComponent, SourceComponent } from './config.ts'
+import { contextOf } from './context.ts'
+import type { CollectorIdentity } from './context.ts'
+import type { Logger } from './logger.ts'
+import { Measures, measureSource } from './measure.ts'
+import type { Outlet } from './outlet.ts'
+import { ExporterUnit, SourceUnit } from './units.ts'
+import type { Route, Surroundings } from './units.ts'
+
+export interface RuntimeOptions {
+  identity: CollectorIdentity
+  /** Undefined keeps everything in memory. */
+  log: Log | undefined
+  clock: Clock
+  logger: Logger
+  /** Bytes on disk that all exporters share, where their configuration names none. */
+  disk: number
+  random?: () => number
+  /** Something came up, failed or moved: `parts` answers anew. */
+  onChange?: () => void
+}
+
+const sourceStopMs = 3000
+const drainMs = 10_000
+/** A changed exporter is away so long at most. */
+const changeDrainMs = 3000
+const flushEveryMs = 1000
+
+interface ProcessorUnit {
+  component: ProcessorComponent
+  stage: Stage
+}
+
+interface Pipeline {
+  id: string
+  sources: readonly string[]
+  chain: Chain
+  /** The units that the chain is made of: the same ones keep their chain, and what it holds. */
+  stages: readonly ProcessorUnit[]
+  outlets: readonly Outlet[]
+}
+
+export class Runtime {
+  readonly #options: RuntimeOptions
+  readonly #around: Surroundings
+  readonly measures: Measures
+  readonly #sources = new Map<string, SourceUnit>()
+  readonly #processors = new Map<string, ProcessorUnit>()
+  readonly #exporters = new Map<string, ExporterUnit>()
+  #pipelines: Pipeline[] = []
+  #changing: Promise<void> = Promise.resolve()
+  readonly #flushing = new AbortController()
+  #isStopping = false
+
+  constructor(options: RuntimeOptions) {
+    this.#options = options
+    const { identity, log, clock, logger } = options
+    this.measures = new Measures(clock.nowUnixNano())
+    this.measures.buffers = () =>
+      this.exporters.map(({ component, outlet }) => gaugesOf(component.id, outlet))
+    this.#around = {
+      ...{ identity, log, clock, logger, measures: this.measures },
+      random: options.random ?? Math.random,
+      onChange: () => options.onChange?.(),
+    }
+    void clock.every(flushEveryMs, this.#flushing.signal, () => this.#flush(this.#pipelines, false))
+  }
+
+  get exporters(): ExporterUnit[] {
+    return [...this.#exporters.values()]
+  }
+
+  get sources(): SourceUnit[] {
+    return [...this.#sources.values()]
+  }
+
+  /** Changes to the configuration, one after the other. The first one starts. */
+  apply(config: CollectorConfig): Promise<void> {
+    const change = this.#changing.then(() => this.#change(config))
+    this.#changing = change.catch(() => undefined)
+    return change
+  }
+
+  /** Sources end, buffers drain until the deadline and keep the rest on disk. */
+  async stop(): Promise<void> {
+    this.#isStopping = true
+    await this.#changing
+    const sources = [...this.#sources.values()].reverse().map(({ supervised }) => supervised.stop())
+    await this.#within(sourceStopMs, Promise.all(sources))
+    this.#flushing.abort()
+    this.#flush(this.#pipelines, true)
+    await Promise.all(this.exporters.map((unit) => unit.stop(drainMs)))
+    await Promise.all(sources) // those that waited for room have been refused it
+  }
+
+  /** What runs, and where it can be reached. */
+  parts(): Part[] {
+    const units = [...this.#exporters.values(), ...this.#sources.values()]
+    return units.map(({ component, supervised }) => ({
+      name: component.id,
+      ...(supervised.address === '' ? {} : { address: supervised.address }),
+      ...(supervised.state === 'running' ? {} : { note: note(supervised.state, supervised.detail) }),
+    }))
+  }
+
+  /** Whether all sources came up, or have said why not. */
+  get isSettled(): boolean {
+    return this.sources.every(({ supervised }) => supervised.state !== 'starting')
+  }
+
+  get isReady(): boolean {
+    return this.sources.every(
+      ({ supervised }) => supervised.state === 'running' || supervised.state === 'ended',
+    )
+  }
+
+  async #change(config: CollectorConfig): Promise<void> {
+    if (this.#isStopping) return
+    const sources = withMeasures(config, this.measures)
+    // `create` is inert, so that all that is new can be made, and may throw, before anything is touched.
+    const processors = config.processors.map((component) => this.#processor(component))
+    const named = new Set(config.pipelines.flatMap((pipeline) => pipeline.exporters))
+    const share = Math.floor(this.#options.disk / Math.max(1, named.size))
+    const wanted = config.exporters.filter(({ id }) => named.has(id))
+    const exporters = wanted.map((component) => {
+      const known = this.#exporters.get(component.id)
+      const isSame =
+        known &&
+        known.component.written === component.written &&
+        known.component.definition === component.definition
+      return isSame ? known : built(component.id, () => new ExporterUnit(component, this.#around, share))
+    })
+    const units = sources.map((component) => {
+      const known = this.#sources.get(component.id)
+      const isSame =
+        known &&
+        known.component.written === component.written &&
+        known.component.definition === component.definition
+      return isSame ? known : built(component.id, () => new SourceUnit(component, this.#around))
+    })
+    const oldPipelines = this.#pipelines
+    const goneExporters = this.exporters.filter((unit) => !exporters.includes(unit))
+    const goneSources = this.sources.filter((unit) => !units.includes(unit))
+    const newExporters = exporters.filter((unit) => !this.exporters.includes(unit))
+    const newSources = units.filter((unit) => !this.sources.includes(unit))
+
+    replaceAll(
+      this.#processors,
+      processors.map((unit) => [unit.component.id, unit]),
+    )
+    replaceAll(
+      this.#exporters,
+      exporters.map((unit) => [unit.component.id, unit]),
+    )
+    this.#pipelines = this.#build(config)
+    const stopping = goneSources.map(({ supervised }) => supervised.stop())
+    // From here on records of sources that stay go the new way; they wait where a new outlet is not open yet.
+    for (const unit of units) unit.routes = this.#routesOf(unit.component.id)
+    const kept = new Set(this.#pipelines.map(({ chain }) => chain))
+    this.#flush(
+      oldPipelines.filter(({ chain }) => !kept.has(chain)),
+      true,
+    )
+    await this.#within(sourceStopMs, Promise.all(stopping))
+    await Promise.all(goneExporters.map((unit) => unit.stop(changeDrainMs)))
+    await Promise.all(newExporters.map((unit) => unit.start()))
+    await Promise.all(stopping)
+    replaceAll(
+      this.#sources,
+      units.map((unit) => [unit.component.id, unit]),
+    )
+    for (const unit of newSources) unit.supervised.start()
+    for (const { component } of goneSources) {
+      if (!this.#sources.has(component.id)) this.measures.forget(component.id, 'source')
+    }
+    for (const { component } of goneExporters) {
+      if (!this.#exporters.has(component.id)) this.measures.forget(component.id, 'exporter')
+    }
+    this.#around.onChange()
+  }
+
+  #processor(component: ProcessorComponent): ProcessorUnit {
+    const { id, definition, config, written } = component
+    const known = this.#processors.get(id)
+    if (known && known.component.written === written && known.component.definition === definition)
+      return known
+    const { identity, log, clock, logger } = this.#around
+    const meter = this.measures.meter(id, 'processor', definition.name)
+    const context = contextOf(identity, {
+      ...{ id, clock, logger: logger.for(id), checkpoint: checkpointOf(log, id) },
+      ready: () => undefined,
+      dropped: () => undefined,
+    })
+    const processor: Processor = built(id, () => definition.create(config, context))
+    return { component, stage: { id, processor, meter } }
+  }
+
+  #build(config: CollectorConfig): Pipeline[] {
+    return config.pipelines.map(({ id, sources, processors, exporters }) => {
+      const stages = processors.flatMap((name) => this.#processors.get(name) ?? [])
+      const outlets = exporters.flatMap((name) => this.#exporters.get(name)?.outlet ?? [])
+      const known = this.#pipelines.find((pipeline) => pipeline.id === id)
+      const isSame =
+        known?.stages.length === stages.length && known.stages.every((one, at) => one === stages[at])
+      const logger = this.#options.logger.for(id)
+      const chain =
+        known && isSame
+          ? known.chain
+          : new Chain(
+              stages.map(({ stage }) => stage),
+              logger,
+            )
+      return { id, sources, chain, stages, outlets }
+    })
+  }
+
+  #routesOf(source: string): Route[] {
+    return this.#pipelines.filter(({ sources }) => sources.includes(source))
+  }
+
+  #flush(pipelines: readonly Pipeline[], isLast: boolean): void {
+    const now = this.#options.clock.nowUnixNano()
+    for (const { chain, outlets } of pipelines) {
+      if (chain.isEmpty) continue
+      for (const flushed of chain.flush(now)) this.#hand(flushed, outlets)
+      if (isLast) for (const flushed of chain.rest()) this.#hand(flushed, outlets)
+    }
+  }
+
+  #hand({ records, device, class: name, dropped }: Flushed, outlets: readonly Outlet[]): void {
+    for (const outlet of outlets) {
+      for (const [reason, count] of Object.entries(dropped))
+        outlet.drop(device, name, reason as 'aggregated', count)
+      // Nobody waits for these: what was aggregated has been answered. Refused, they are counted there.
+      if (records) outlet.accept(records, true).catch(() => undefined)
+    }
+  }
+
+  async #within(ms: number, work: Promise<unknown>): Promise<void> {
+    const timer = new AbortController()
+    await Promise.race([work, this.#options.clock.delay(ms, timer.signal).catch(() => undefined)])
+    timer.abort()
+  }
+}
+
+/** The sources that some pipeline names; one may name `dpulse` without declaring it. */
+function withMeasures(config: CollectorConfig, measures: Measures): SourceComponent[] {
+  const definition = measuredBy(measures)
+  const named = new Set(config.pipelines.flatMap(({ sources }) => sources))
+  // Where it is declared, the checker knew only its schema; what it measures is this run.
+  const declared = config.sources
+    .filter(({ id }) => named.has(id))
+    .map((source) => (source.definition.name === 'dpulse' ? { ...source, definition } : source))
+  if (!named.has('dpulse') || declared.some(({ id }) => id === 'dpulse')) return declared
+  return [...declared, { id: 'dpulse', definition, config: definition.config.parse({}), written: '{}' }]
+}
+
+const sourcesOfMeasures = new WeakMap<Measures, ReturnType<typeof measureSource>>()
+
+function measuredBy(measures: Measures): ReturnType<typeof measureSource> {
+  const known = sourcesOfMeasures.get(measures) ?? measureSource(measures)
+  sourcesOfMeasures.set(measures, known)
+  return known
+}
+
+function built<T>(id: string, create: () => T): T {
+  try {
+    return create()
+  } catch (cause) {
+    throw new PermanentError('CONFIG_INVALID', `${id} cannot be made: ${messageOf(cause)}`, { cause })
+  }
+}
+
+function replaceAll<K, V>(map: Map<K, V>, entries: readonly (readonly [K, V])[]): void {
+  map.clear()
+  for (const [key, value] of entries) map.set(key, value)
+}
+
+const note = (state: string, detail: string): string => (detail === '' ? state : `${state}: ${detail}`)
+
+const gaugesOf = (id: string, outlet: Outlet) => ({
+  id,
+  memoryBytes: outlet.memoryBytes,
+  diskBytes: outlet.buffer.diskBytes,
+  diskBatches: outlet.buffer.diskBatches,
+  inFlight: outlet.sender.inFlight,
+  waiting: outlet.waiting,
+})
+
+/** What a parent or a person is told of components that did not come up. */
+export const leftOutOf = (runtime: Runtime): LeftOut[] =>
+  runtime.sources
+    .filter(({ supervised }) => supervised.state === 'failed' || supervised.state === 'waiting')
+    .map(({ component, supervised }) => ({ name: component.id, reason: supervised.detail }))

@@ -1,0 +1,88 @@
+// The parts of a collector's configuration that are not plugins: who it is, its API, its pipelines, and what stands in
+// front of each exporter.
+import * as z from 'zod'
+import { address, duration, isDeviceId, size } from '../plugins/contract/index.ts'
+
+/** Ids are in the names of topics of the log and in metrics. */
+export const componentId = /^[a-z][a-z0-9_-]{0,63}$/
+
+const id = z.string().regex(componentId, 'expected a name of small letters, digits, _ and -, such as bmc_1')
+
+export const bufferSettings = z
+  .strictObject({
+    memory: size
+      .refine((bytes) => bytes >= 1024 * 1024, 'expected at least 1MiB')
+      .prefault('32MiB')
+      .describe('Most bytes of batches in memory.'),
+    disk: size
+      .optional()
+      .describe('Most bytes of batches on disk; its share of --max-disk where absent, 0B for none.'),
+    max_age: duration.prefault('7d').describe('Older records are dropped, and counted as expired.'),
+    spill: duration
+      .prefault('1s')
+      .describe('What is not acknowledged by then is written to the disk; 0 writes everything first.'),
+    timeout: duration.prefault('30s').describe('An attempt that takes longer has failed.'),
+    in_flight: z.int().min(1).max(1024).default(32).describe('Most batches that may be under way.'),
+    max_streams: z.int().min(1).max(1_000_000).default(10_000).describe('Most pairs of device and class.'),
+  })
+  .prefault({})
+export type BufferSettings = z.output<typeof bufferSettings>
+
+export const pipelineSettings = z.strictObject({
+  sources: z.array(z.string()).min(1, 'expected at least one source').describe('Ids of sources.'),
+  processors: z.array(z.string()).default([]).describe('Ids of processors, in their order; may be left out.'),
+  exporters: z
+    .array(z.string())
+    .min(1, 'expected at least one exporter')
+    .describe('Ids of exporters: each gets all.'),
+})
+export type PipelineSettings = z.output<typeof pipelineSettings>
+
+const component = z.looseObject({ type: z.string('expected the name of a plugin') })
+
+/** The outline; what the components hold is for the schemas of their plugins. */
+export const outline = z.strictObject({
+  collector: z
+    .strictObject({
+      id: z
+        .string()
+        .refine(isDeviceId, 'expected 1 to 64 small letters, digits and -')
+        .optional()
+        .describe(
+          'Under which the collector speaks, and the device that it runs on; found out where absent.',
+        ),
+      labels: z
+        .record(
+          z.string().regex(/^[a-z][a-z0-9_.]{0,63}$/, 'expected small letters, digits, _ and .'),
+          z.string().max(256),
+        )
+        .default({})
+        .describe('Attributes of everything this machine says, under dpu.: site, rack, host, slot, tenant.'),
+    })
+    .prefault({})
+    .describe('Who this collector is.'),
+  plugins: z
+    .array(z.string())
+    .max(100)
+    .default([])
+    .describe(
+      'Modules with further plugins, relative to this file; their default export is one, or an array.',
+    ),
+  api: z
+    .strictObject({
+      listen: z
+        .array(address)
+        .max(16)
+        .optional()
+        .describe('Addresses; loopback with port 8601 where absent.'),
+      enabled: z.boolean().default(true).describe('Whether to listen at all.'),
+    })
+    .prefault({})
+    .describe('The local HTTP API.'),
+  max_disk: size.optional().describe('Most bytes in the data directory, unless --max-disk says otherwise.'),
+  sources: z.record(id, component).default({}).describe('What brings records in, by id.'),
+  processors: z.record(id, component).default({}).describe('What filters and changes records, by id.'),
+  exporters: z.record(id, component).default({}).describe('What delivers records, by id.'),
+  pipelines: z.record(id, pipelineSettings).default({}).describe('What goes through what to where, by id.'),
+})
+export type Outline = z.output<typeof outline>
