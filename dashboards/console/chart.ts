@@ -214,7 +214,8 @@ function optionsOf(
         label,
         stroke: colours[index] ?? '#888',
         width: 1.5,
-        points: { show: false },
+        // Drawn only where they stand apart: a lone point has no line.
+        points: { size: 4 },
       })),
     ],
   }
