@@ -105,14 +105,14 @@ export class Connections {
     const pending = new Set<Promise<void>>()
     try {
       for await (const chunk of socket as AsyncIterable<Buffer>) {
-        framer.push(chunk)
-        const safe = intake.flushed()
-        pending.add(safe)
-        void safe.then(() => pending.delete(safe))
         connection.waiting = true
         if (pending.size >= mostPending) await Promise.race(pending)
         while (!intake.hasRoom) await intake.room()
         connection.waiting = false
+        framer.push(chunk)
+        const safe = intake.flushed()
+        pending.add(safe)
+        void safe.then(() => pending.delete(safe))
       }
     } catch (error) {
       // Reset by the peer, or closed by us for its silence: what it sent stands.
