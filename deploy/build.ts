@@ -5,6 +5,7 @@ import { cpSync, existsSync, readFileSync, readdirSync, rmSync, statSync, writeF
 import { extname, join, resolve } from 'node:path'
 import process from 'node:process'
 import { build } from 'esbuild'
+import type { BuildOptions } from 'esbuild'
 
 const root = resolve(import.meta.dirname, '..')
 const out = join(root, 'dist')
@@ -49,7 +50,7 @@ function workers(): string[] {
 }
 
 async function bundleCollector(): Promise<void> {
-  const shared = {
+  const shared: BuildOptions = {
     bundle: true,
     platform: 'node',
     target: 'node24',
@@ -57,17 +58,17 @@ async function bundleCollector(): Promise<void> {
     minifySyntax: true,
     legalComments: 'linked',
     external: ['koffi'],
-    metafile: true,
     define: { dpulseVersion: JSON.stringify(version) },
     // Packages in CommonJS ask for `require`, which a module has not.
     banner: {
       js: "import { createRequire as createRequireOf } from 'node:module'; const require = createRequireOf(import.meta.url);",
     },
-  } as const
+  }
   const result = await build({
     ...shared,
     entryPoints: [join(root, 'deploy/collector.ts')],
     outfile: join(out, 'collector.js'),
+    metafile: true,
     plugins: [
       {
         name: 'worker names',
