@@ -11,7 +11,9 @@ import { startOtlpServer } from '../protocols/otlp/server.ts'
 import type { Handled, OtlpRequest } from '../protocols/otlp/server.ts'
 import { splitRequest } from '../protocols/otlp/split.ts'
 
-const listener = z.union([address, z.literal(false)]).optional()
+const listener = z
+  .union([address, z.literal(false)], { error: 'expected host:port, such as 127.0.0.1:4317, or false' })
+  .optional()
 
 const config = z.strictObject({
   grpc: listener.describe('Address for OTLP/gRPC, or false; otherwise port 4317 of loopback.'),

@@ -4,19 +4,17 @@ import { createServer } from 'node:http'
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
 import { PermanentError, RetryableError } from '../../contract/errors.ts'
+import { signals } from '../../contract/signal.ts'
 import type { Signal } from '../../contract/signal.ts'
 import { compressionOf, decompress } from '../compression.ts'
 import { responseBody, statusBody } from './answers.ts'
 import type { Failure, Format } from './answers.ts'
 import { jsonToRequest } from './json.ts'
 import type { ServerTls } from './listen.ts'
+import { httpPaths } from './methods.ts'
 import type { Receiver } from './receiver.ts'
 
-const paths: ReadonlyMap<string, Signal> = new Map([
-  ['/v1/logs', 'logs'],
-  ['/v1/metrics', 'metrics'],
-  ['/v1/traces', 'traces'],
-])
+const paths: ReadonlyMap<string, Signal> = new Map(signals.map((signal) => [httpPaths[signal], signal]))
 
 const contentTypes: Readonly<Record<Format, string>> = {
   protobuf: 'application/x-protobuf',

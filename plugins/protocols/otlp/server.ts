@@ -14,6 +14,7 @@ import type { Handled } from './answers.ts'
 import { createHttpServer } from './http-server.ts'
 import type { HttpServerLimits } from './http-server.ts'
 import { listenAll, listenUnix, printHost, readServerTls } from './listen.ts'
+import { grpcMethods } from './methods.ts'
 import { Receiver } from './receiver.ts'
 import type { OtlpRequest } from './receiver.ts'
 
@@ -57,14 +58,6 @@ export interface OtlpServer {
   /** Resolves when every socket is closed, after `signal` aborted. */
   readonly closed: Promise<void>
 }
-
-const methods: Readonly<Record<Signal, string>> = {
-  logs: '/opentelemetry.proto.collector.logs.v1.LogsService/Export',
-  metrics: '/opentelemetry.proto.collector.metrics.v1.MetricsService/Export',
-  traces: '/opentelemetry.proto.collector.trace.v1.TraceService/Export',
-}
-/** The path of the gRPC method that takes a signal. */
-export const grpcMethod = (signal: Signal): string => methods[signal]
 
 const graceMs = 1000
 
@@ -121,7 +114,7 @@ class Opened {
     const receiver = this.#receiver
     const { server, sessions } = createGrpcServer({
       methods: new Map(
-        Object.entries(methods).map(([signal, path]) => [
+        Object.entries(grpcMethods).map(([signal, path]) => [
           path,
           async (bytes, peer) =>
             encodeResponse(

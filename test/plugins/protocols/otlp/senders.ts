@@ -5,7 +5,8 @@ import type { IncomingMessage } from 'node:http'
 import { Client, Metadata, compressionAlgorithms, credentials } from '@grpc/grpc-js'
 import type { ServiceError } from '@grpc/grpc-js'
 import { jsonToRequest } from '../../../../plugins/protocols/otlp/json.ts'
-import { grpcMethod, startOtlpServer } from '../../../../plugins/protocols/otlp/server.ts'
+import { grpcMethod } from '../../../../plugins/protocols/otlp/methods.ts'
+import { startOtlpServer } from '../../../../plugins/protocols/otlp/server.ts'
 import type { OtlpRequest, OtlpServerOptions } from '../../../../plugins/protocols/otlp/server.ts'
 
 /** One log record, in JSON and in protobuf. */

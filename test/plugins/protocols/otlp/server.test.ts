@@ -12,7 +12,7 @@ import { signals } from '../../../../plugins/contract/signal.ts'
 import { decodeResponse, decodeStatus } from '../../../../plugins/protocols/otlp/answers.ts'
 import { jsonToRequest } from '../../../../plugins/protocols/otlp/json.ts'
 import { loopback } from '../../../../plugins/protocols/otlp/listen.ts'
-import { grpcMethod } from '../../../../plugins/protocols/otlp/server.ts'
+import { grpcMethod } from '../../../../plugins/protocols/otlp/methods.ts'
 import type { Handled } from '../../../../plugins/protocols/otlp/server.ts'
 import {
   bytes,

@@ -1,0 +1,45 @@
+// Sending OTLP requests over gRPC or HTTP, one attempt at a time. This file holds what the two have in common; which
+// failures may pass is told by OTLP itself. (opentelemetry-proto docs/specification.md, "Failures")
+import type { Signal } from '../../contract/signal.ts'
+import type { Compression } from '../compression.ts'
+
+/** What the receiver said of a request that it took. */
+export interface Delivered {
+  readonly rejected: number
+  readonly message: string
+}
+
+export interface Delivery {
+  /**
+   * One attempt; endpoints that cannot be reached are passed over.
+   * @throws RetryableError where the failure may pass, PermanentError where it will not, and whatever `signal`
+   * aborts with.
+   */
+  send(signal: Signal, request: Uint8Array, abort: AbortSignal): Promise<Delivered>
+  close(): Promise<void>
+}
+
+export interface ClientTls {
+  ca?: Buffer
+  cert?: Buffer
+  key?: Buffer
+  servername?: string
+  rejectUnauthorized: boolean
+}
+
+export interface DeliveryOptions {
+  /** At least one; the base of `/v1/logs` and its siblings over HTTP, host and port for gRPC. */
+  endpoints: readonly URL[]
+  compression: Compression
+  /** Asked for at each attempt, since secrets may change. */
+  headers(): Readonly<Record<string, string>>
+  timeoutMs: number
+  tls: ClientTls
+  /** Where HTTP_PROXY, HTTPS_PROXY and NO_PROXY are. */
+  environment: NodeJS.ProcessEnv
+}
+
+/** An answer is small; more of it is not from a receiver of OTLP. */
+export const maxAnswerBytes = 1024 * 1024
+
+export const hostOf = (endpoint: URL): string => endpoint.hostname.replace(/^\[|\]$/g, '')
