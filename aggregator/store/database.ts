@@ -5,7 +5,7 @@ import { DuckDBConnection } from '@duckdb/node-api'
 import type { DuckDBValue } from '@duckdb/node-api'
 import duckdb from '@duckdb/node-bindings'
 import { PermanentError, RetryableError, messageOf } from '../../plugins/contract/errors.ts'
-import { schemaSql, schemaVersion } from './schema.ts'
+import { quoted, schemaSql, schemaVersion } from './schema.ts'
 import type { DuckStoreSettings } from './settings.ts'
 
 export type Row = DuckDBValue[]
@@ -15,6 +15,12 @@ export interface Connection {
   readonly raw: duckdb.Connection
   readonly sql: DuckDBConnection
 }
+
+/**
+ * A write of at least this many rows goes to the file at once instead of through DuckDB's log, which writes them all
+ * twice: half the CPU of a commit of 100,000. The default is 122,880.
+ */
+const rowGroup = 40_960
 
 export const filesDirectory = (directory: string): string => join(directory, 'files')
 
@@ -47,14 +53,18 @@ export class Database {
       autoload_known_extensions: 'false',
     }
     for (const [name, value] of Object.entries(options)) duckdb.set_config(config, name, value)
-    let database: duckdb.Database
-    try {
-      database = await duckdb.open(join(directory, 'store.duckdb'), config)
-    } catch (cause) {
-      throw openError(directory, cause)
-    }
+    const database = await duckdb.open(':memory:', config)
     const opened = new Database(directory, database, await duckdb.connect(database))
-    await opened.#prepare()
+    try {
+      await opened.run(
+        `ATTACH ${quoted(join(directory, 'store.duckdb'))} AS store (ROW_GROUP_SIZE ${rowGroup})`,
+      )
+      await opened.run('USE store')
+      await opened.#prepare()
+    } catch (cause) {
+      opened.close()
+      throw cause instanceof PermanentError ? cause : openError(directory, cause)
+    }
     return opened
   }
 
@@ -63,7 +73,6 @@ export class Database {
       INSERT INTO meta SELECT ${schemaVersion} WHERE NOT EXISTS (SELECT 1 FROM meta)`)
     const [[version] = []] = await this.rows('SELECT max(version) FROM meta')
     if (Number(version) === schemaVersion) return
-    this.close()
     throw new PermanentError(
       'DATA_CORRUPTED',
       `the store in ${this.directory} has format ${String(version)}, this dpulse knows ${schemaVersion}`,
@@ -72,6 +81,7 @@ export class Database {
 
   async connect(): Promise<Connection> {
     const raw = await duckdb.connect(this.#database)
+    await duckdb.query(raw, 'USE store')
     const connection = { raw, sql: new DuckDBConnection(raw) }
     this.#connections.add(connection)
     return connection

@@ -21,9 +21,9 @@ export const logLayout = {
   seq: 'bigint',
   idx: 'uinteger',
   body_form: 'utinyint',
-  body: 'text',
+  body: 'prose',
   severity_text: 'text',
-  attributes: 'text',
+  attributes: 'prose',
   event_name: 'text',
   trace_id: 'text',
   span_id: 'text',
@@ -49,7 +49,7 @@ export const pointLayout = {
   form: 'utinyint',
   value: 'double',
   number: 'bigint',
-  detail: 'text',
+  detail: 'prose',
 } as const satisfies Layout
 
 /** Of histograms and summaries `number` is the count and `value` the mean, where there is one. */
