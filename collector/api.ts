@@ -207,22 +207,19 @@ export function ledgerOf(runtime: Runtime) {
     outlet.streams.map((stream) => {
       const { produced, delivered, held, dropped } = stream
       return {
-        ...{
-          collector: stream.collector,
-          exporter: component.id,
-          device: stream.device,
-          session: stream.session,
-        },
-        ...{
-          class: stream.class,
-          produced,
-          stored: delivered,
-          inFlight: held,
-          dropped: { ...dropped },
-          unknown: 0,
-        },
+        collector: stream.collector,
+        exporter: component.id,
+        device: stream.device,
+        session: stream.session,
+        class: stream.class,
+        produced,
+        stored: delivered,
+        inFlight: held,
+        dropped: { ...dropped },
+        unknown: 0,
         balanced: produced === delivered + held + sumOf(dropped),
-        ...{ lastSeq: stream.seq, missing: [] },
+        lastSeq: stream.seq,
+        missing: [],
       }
     }),
   )
@@ -250,7 +247,11 @@ export function ledgerOf(runtime: Runtime) {
 
 export function topOf(runtime: Runtime) {
   const components = runtime.measures.meters.map((meter) => ({
-    ...{ id: meter.id, kind: meter.kind, type: meter.type, in: meter.in, out: meter.out },
+    id: meter.id,
+    kind: meter.kind,
+    type: meter.type,
+    in: meter.in,
+    out: meter.out,
     dropped: { ...meter.dropped },
     failures: { ...meter.failures },
     restarts: meter.restarts,

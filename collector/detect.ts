@@ -60,12 +60,12 @@ async function detectSource(
   definition: SourceDefinition,
   timeoutMs: number,
 ): Promise<SourceComponent | LeftOut | undefined> {
-  const { name, detect } = definition
-  if (!detect) return undefined
+  const { name } = definition
+  if (!definition.detect) return undefined
   const timer = Promise.withResolvers<never>()
   const timeout = setTimeout(() => timer.reject(new Error(`no answer within ${timeoutMs} ms`)), timeoutMs)
   try {
-    const detected = await Promise.race([detect(), timer.promise])
+    const detected = await Promise.race([definition.detect(), timer.promise])
     if ('leftOut' in detected) return { name, reason: detected.leftOut }
     const written = JSON.stringify(detected.config)
     return { id: name, definition, config: definition.config.parse(detected.config), written }

@@ -1,13 +1,7 @@
 // Every component is measured alike, by the runtime: records in, out and dropped by reason, failures by code, time
 // spent. The figures become a source (`dpulse`) and the Prometheus text of the local API.
 import { Readings, defineSource, duration } from '../plugins/contract/index.ts'
-import type {
-  Attributes,
-  Dropped,
-  DropReason,
-  ErrorCode,
-  MetricDeclarations,
-} from '../plugins/contract/index.ts'
+import type { Dropped, DropReason, ErrorCode, MetricDeclarations } from '../plugins/contract/index.ts'
 import * as z from 'zod'
 
 export type ComponentKind = 'source' | 'processor' | 'exporter'
@@ -108,7 +102,7 @@ export const collectorMetrics = {
 } as const satisfies MetricDeclarations
 
 type Name = keyof typeof collectorMetrics
-type Add = (name: Name, value: number, attributes: Attributes) => void
+type Add = (name: Name, value: number, attributes: Readonly<Record<string, string>>) => void
 
 export class Measures {
   readonly #meters = new Map<string, Meter>()
@@ -191,7 +185,7 @@ export class Measures {
       if (metric !== last) lines.push(`# HELP ${metric} ${description}`, `# TYPE ${metric} ${kind}`)
       last = metric
       const labels = Object.entries(attributes).map(
-        ([key, text]) => `${key.replaceAll('.', '_')}=${quoted(String(text))}`,
+        ([key, text]) => `${key.replaceAll('.', '_')}=${quoted(text)}`,
       )
       lines.push(`${metric}${labels.length > 0 ? `{${labels.join(',')}}` : ''} ${value}`)
     })

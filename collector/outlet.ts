@@ -1,6 +1,6 @@
 // One exporter with all that stands before it: gate, sealer, buffer, sender. Records come in by `accept`; the promise
 // that it returns resolves when they are safe: acknowledged by the peer, in the log, or dropped and counted.
-import { RetryableError, classes } from '../plugins/contract/index.ts'
+import { RetryableError } from '../plugins/contract/index.ts'
 import type {
   Class,
   Clock,
@@ -23,6 +23,9 @@ import type { Stream } from './stream.ts'
 
 /** Records that cannot wait do so while the outlet is not open yet, but not without limit. */
 const mostBeforeOpen = 1000
+
+/** At a stop: a peer that acknowledges nothing for so long will not, or goes itself. */
+const stalledMs = 2000
 
 export interface OutletOptions {
   /** The exporter's id. */
@@ -58,6 +61,8 @@ export class Outlet {
   #isOpen = false
   #stopping: Error | undefined
   #onDrained: (() => void) | undefined
+  /** Batches that the peer has taken or refused. */
+  #settled = 0
   /** Records refused because there are too many streams. */
   refused = 0
 
@@ -69,14 +74,21 @@ export class Outlet {
     const nowMs = () => clock.elapsedMs()
     this.#alarm = new Alarm(clock, () => this.#tick())
     this.#buffer = new BatchBuffer({
-      ...{ exporter: options.id, log: options.log, limits, clock, logger: options.logger },
+      exporter: options.id,
+      log: options.log,
+      limits,
+      clock,
+      logger: options.logger,
       streams: () => this.#sealer.streams,
       currentStream: (header) => this.#currentStream(header),
       onChange: () => this.#changed(),
       onHeldChange: options.onStatusChange,
     })
     this.#sealer = new Sealer({
-      ...{ collector: options.collector, session: options.session, maxStreams: options.maxStreams, nowMs },
+      collector: options.collector,
+      session: options.session,
+      maxStreams: options.maxStreams,
+      nowMs,
       nowUnixNano: () => clock.nowUnixNano(),
       onBatch: (held) => {
         this.#buffer.add(held)
@@ -85,9 +97,15 @@ export class Outlet {
       },
     })
     this.#sender = new Sender({
-      ...{ exporter: options.exporter, buffer: this.#buffer, clock, logger: options.logger },
-      ...{ timeoutMs: options.timeoutMs, window: options.window, random: options.random },
+      exporter: options.exporter,
+      buffer: this.#buffer,
+      clock,
+      logger: options.logger,
+      timeoutMs: options.timeoutMs,
+      window: options.window,
+      random: options.random,
       onOutcome: (outcome) => {
+        if (outcome.kind !== 'failed') this.#settled++
         options.onOutcome(outcome)
         this.#changed()
       },
@@ -177,17 +195,26 @@ export class Outlet {
     this.#gate.refuseAll(this.#stopping)
     if (this.#isOpen) {
       this.#sealer.finish()
-      const drained = new Promise<void>((resolve) => (this.#onDrained = resolve))
-      const until = new AbortController()
-      this.#changed()
-      this.#sender.pump()
-      await Promise.race([drained, clock.delay(deadlineMs, until.signal).catch(() => undefined)])
-      until.abort()
+      await this.#drain(clock.elapsedMs() + deadlineMs)
     }
     this.#sender.stop()
     this.#alarm.cancel()
     if (this.#isOpen) await this.#buffer.spillAll()
     this.#alarm.cancel()
+  }
+
+  /** Until nothing is left in memory, the deadline, or a peer that has acknowledged nothing for a while. */
+  async #drain(untilMs: number): Promise<void> {
+    const { clock } = this.#options
+    const drained = new AbortController()
+    this.#onDrained = () => drained.abort()
+    this.#changed()
+    for (let before = -1; before !== this.#settled && !drained.signal.aborted;) {
+      before = this.#settled
+      const waitMs = Math.min(stalledMs, untilMs - clock.elapsedMs())
+      if (waitMs <= 0) return
+      await clock.delay(waitMs, drained.signal).catch(() => undefined)
+    }
   }
 
   #currentStream(header: Header): Stream | undefined {

@@ -68,7 +68,11 @@ export class Runtime {
     this.measures.buffers = () =>
       this.exporters.map(({ component, outlet }) => gaugesOf(component.id, outlet))
     this.#around = {
-      ...{ identity, log, clock, logger, measures: this.measures },
+      identity,
+      log,
+      clock,
+      logger,
+      measures: this.measures,
       random: options.random ?? Math.random,
       onChange: () => options.onChange?.(),
     }
@@ -196,7 +200,10 @@ export class Runtime {
     const { identity, log, clock, logger } = this.#around
     const meter = this.measures.meter(id, 'processor', definition.name)
     const context = contextOf(identity, {
-      ...{ id, clock, logger: logger.for(id), checkpoint: checkpointOf(log, id) },
+      id,
+      clock,
+      logger: logger.for(id),
+      checkpoint: checkpointOf(log, id),
       ready: () => undefined,
       dropped: () => undefined,
     })

@@ -71,7 +71,10 @@ export class Sealer {
     if (existing) return existing
     if (this.#streams.length >= this.#options.maxStreams) return undefined
     if (!known) {
-      known = { streams: new Array(classes.length), open: new Array(classes.length * signals.length) }
+      known = {
+        streams: classes.map(() => undefined),
+        open: classes.flatMap(() => signals.map(() => undefined)),
+      }
       this.#devices.set(device, known)
     }
     const { collector, session } = this.#options
@@ -149,8 +152,17 @@ export class Sealer {
     const dueMs = this.#options.nowMs() + batchLimits.lingerMs
     const safe = Promise.withResolvers<void>()
     const open = {
-      ...{ stream, signal, dueMs, safe, parts: [], bytes: 0, count: 0, from: 0n, to: 0n },
-      ...{ mayWait: true, sealed: false },
+      stream,
+      signal,
+      dueMs,
+      safe,
+      parts: [],
+      bytes: 0,
+      count: 0,
+      from: 0n,
+      to: 0n,
+      mayWait: true,
+      sealed: false,
     }
     this.#waiting.push(open)
     return open

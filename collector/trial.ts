@@ -28,7 +28,11 @@ export const inertContext = (
   ready: (address: string | undefined) => void = () => undefined,
 ): Context =>
   contextOf(identity, {
-    ...{ id, clock, logger: logger.for(id), checkpoint: checkpointOf(undefined, id), ready },
+    id,
+    clock,
+    logger: logger.for(id),
+    checkpoint: checkpointOf(undefined, id),
+    ready,
     dropped: () => undefined,
   })
 

@@ -56,7 +56,10 @@ export class SourceUnit {
     const { identity, log, clock, logger } = around
     this.#meter = around.measures.meter(id, 'source', definition.name)
     const context = contextOf(identity, {
-      ...{ id, clock, logger: logger.for(id), checkpoint: checkpointOf(log, id) },
+      id,
+      clock,
+      logger: logger.for(id),
+      checkpoint: checkpointOf(log, id),
       ready: (address) => this.supervised.ready(address),
       dropped: (name, reason, count) => this.#dropped(name, reason, count),
     })
@@ -64,7 +67,12 @@ export class SourceUnit {
     const { random, onChange } = around
     const run = (signal: AbortSignal) => this.#source.run(this.#emit, signal)
     this.supervised = new Supervised({
-      ...{ meter: this.#meter, clock, logger: context.log, random, run, onChange },
+      meter: this.#meter,
+      clock,
+      logger: context.log,
+      random,
+      run,
+      onChange,
       silentIsUp: true,
     })
   }
@@ -157,7 +165,11 @@ export class ExporterUnit {
     const meter = around.measures.meter(id, 'exporter', definition.name)
     const session = ulid()
     const context = contextOf(identity, {
-      ...{ id, clock, logger: logger.for(id), checkpoint: checkpointOf(log, id), listeners: this.#listeners },
+      id,
+      clock,
+      logger: logger.for(id),
+      checkpoint: checkpointOf(log, id),
+      listeners: this.#listeners,
       ready: (address) => this.#ready(address),
       dropped: (name, reason, count) => this.outlet.drop(identity.device, name, reason, count),
       status: () => ({
@@ -169,8 +181,15 @@ export class ExporterUnit {
     })
     this.#exporter = definition.create(config, context)
     this.outlet = new Outlet({
-      ...{ id, session, log, clock, logger: context.log, random, exporter: this.#exporter },
-      ...{ collector: identity.collector, device: identity.device },
+      id,
+      session,
+      log,
+      clock,
+      logger: context.log,
+      random,
+      exporter: this.#exporter,
+      collector: identity.collector,
+      device: identity.device,
       limits: {
         memory: buffer.memory,
         disk: buffer.disk ?? defaultDisk,

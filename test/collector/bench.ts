@@ -71,12 +71,12 @@ export function mortalFileSystem(): { fs: LogFileSystem; kill: () => void } {
     }
   }
   const fs: LogFileSystem = {
-    makeDirectory: live(nodeFileSystem.makeDirectory),
-    list: live(nodeFileSystem.list),
-    size: live(nodeFileSystem.size),
-    rename: live(nodeFileSystem.rename),
-    unlink: live(nodeFileSystem.unlink),
-    syncDirectory: live(nodeFileSystem.syncDirectory),
+    makeDirectory: live((path: string) => nodeFileSystem.makeDirectory(path)),
+    list: live((path: string) => nodeFileSystem.list(path)),
+    size: live((path: string) => nodeFileSystem.size(path)),
+    rename: live((from: string, to: string) => nodeFileSystem.rename(from, to)),
+    unlink: live((path: string) => nodeFileSystem.unlink(path)),
+    syncDirectory: live((path: string) => nodeFileSystem.syncDirectory(path)),
     lock: async () => async () => undefined,
     open: live(async (path: string, mode: 'create' | 'update') => {
       const file = await nodeFileSystem.open(path, mode)
@@ -134,7 +134,13 @@ export async function bench(options: BenchOptions = {}): Promise<Bench> {
           ...limit,
         })
     const outlet = new Outlet({
-      ...{ id: 'fleet', collector: 'dpu-1', device: 'dpu-1', session: ulid(), exporter: peer, log, clock },
+      id: 'fleet',
+      collector: 'dpu-1',
+      device: 'dpu-1',
+      session: ulid(),
+      exporter: peer,
+      log,
+      clock,
       limits: options.limits ?? { memory: 32 << 20, disk: 256 << 20, ageMs: 7 * 86_400_000, spillMs: 1000 },
       timeoutMs: options.timeoutMs ?? 30_000,
       window: options.window ?? 32,
@@ -151,7 +157,8 @@ export async function bench(options: BenchOptions = {}): Promise<Bench> {
   const first = await open()
   const made: Bench = {
     ...first,
-    ...{ peer, clock },
+    peer,
+    clock,
     async crash() {
       mortal.kill()
       made.outlet.ready(false)
