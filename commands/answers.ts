@@ -81,6 +81,26 @@ export const Devices = z.array(
 )
 export type Devices = z.output<typeof Devices>
 
+/** What only a collector tells of itself, at its own /api/top. */
+export const Inside = z.looseObject({
+  components: z.array(
+    z.looseObject({
+      id: z.string(),
+      kind: z.string(),
+      type: z.string(),
+      in: count,
+      out: count,
+      dropped: z.record(z.string(), count),
+      failures: z.record(z.string(), count),
+      restarts: count,
+    }),
+  ),
+  buffers: z.array(
+    z.looseObject({ id: z.string(), memoryBytes: count, diskBytes: count, inFlight: count, waiting: count }),
+  ),
+})
+export type Inside = z.output<typeof Inside>
+
 export const Health = z.looseObject({
   ready: z.boolean(),
   parts: z.array(z.looseObject({ name: z.string(), ready: z.boolean(), detail: z.string() })),

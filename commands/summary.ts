@@ -21,8 +21,8 @@ export function summary(options: ProgramOptions, version: string, started: Start
       ['console', url],
       ['data', `${options.data}${limit}`],
     ]),
-    section('collector', started.collector.parts.map(partRow)),
-    section('aggregator', started.aggregator.parts.map(partRow)),
+    section('collector', partRows(started.collector.parts)),
+    section('aggregator', partRows(started.aggregator.parts)),
     section('left out', leftOut.map(leftOutRow)),
     section(
       'Send something:',
@@ -48,8 +48,25 @@ function rows(lines: readonly (readonly string[])[]): string {
     .join('')
 }
 
-function partRow({ name, address, note }: Part): string[] {
-  return [name, printable([address, note].filter(Boolean).join('  '))]
+// One row for each name. What listens on IPv4 and IPv6 alike is said once.
+function partRows(parts: readonly Part[]): string[][] {
+  const rows = new Map<string, Set<string>>()
+  for (const { name, address, note } of parts) {
+    const texts = rows.get(name) ?? new Set()
+    rows.set(name, texts)
+    for (const text of addressesOf(address)) texts.add(text)
+    if (note !== undefined && note !== '') texts.add(note)
+  }
+  return [...rows].map(([name, texts]) => {
+    const shown = [...texts].filter(
+      (text) => !texts.has(text.replace('[::1]', '127.0.0.1')) || !text.includes('[::1]'),
+    )
+    return [name, printable(shown.join('  '))]
+  })
+}
+
+function addressesOf(address: string | undefined): string[] {
+  return (address ?? '').split(/[,\s]+/).filter((text) => text !== '')
 }
 
 function leftOutRow({ name, reason }: LeftOut): string[] {
@@ -77,7 +94,7 @@ function sendExamples(parts: readonly Part[]): string[] {
 
 function portOf(parts: readonly Part[], name: string, address: RegExp): string | undefined {
   const mine = parts.filter((part) => part.name.toLowerCase().includes(name))
-  for (const text of mine.flatMap((part) => (part.address ?? '').split(/[,\s]+/))) {
+  for (const text of mine.flatMap((part) => addressesOf(part.address))) {
     const port = /:(\d+)(?:\/\S*)?$/.exec(text)?.[1]
     if (address.test(text) && port !== undefined) return port
   }

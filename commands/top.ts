@@ -2,7 +2,7 @@
 // ledger's totals. Where stdout is no terminal it prints one snapshot.
 import process from 'node:process'
 import { setTimeout as delay } from 'node:timers/promises'
-import { Devices, Health, Ledger } from './answers.ts'
+import { Devices, Health, Inside, Ledger } from './answers.ts'
 import { ask, askAnyStatus, baseUrl } from './asking.ts'
 import type { AskOptions } from './asking.ts'
 import { devicesTable } from './devices.ts'
@@ -20,6 +20,7 @@ interface Reading {
   ledger: Ledger
   devices: Devices
   health: Health
+  inside: Inside | undefined
 }
 
 interface Flow {
@@ -41,6 +42,8 @@ export interface Snapshot {
   devices: Devices
   flows: Flow[]
   ledger: Ledger
+  /** With --local: the collector's components and buffers. */
+  inside: Inside | undefined
 }
 
 const refreshMs = 2000
@@ -96,12 +99,14 @@ async function watch(options: TopOptions): Promise<void> {
 }
 
 async function read(options: TopOptions): Promise<Reading> {
-  const [ledger, devices, health] = await Promise.all([
+  const local = options.local === true
+  const [ledger, devices, health, inside] = await Promise.all([
     ask(options, '/api/ledger', {}, Ledger),
-    options.local === true ? [] : ask(options, '/api/devices', {}, Devices),
+    local ? [] : ask(options, '/api/devices', {}, Devices),
     askAnyStatus(options, '/api/health', Health),
+    local ? ask(options, '/api/top', {}, Inside) : undefined,
   ])
-  return { atMs: performance.now(), ledger, devices, health }
+  return { atMs: performance.now(), ledger, devices, health, inside }
 }
 
 function compare(before: Reading, now: Reading): Snapshot {
@@ -116,8 +121,16 @@ function compare(before: Reading, now: Reading): Snapshot {
       storedPerSecond: rate(flow.stored, past?.stored ?? 0),
     }
   })
-  const { ready, parts } = now.health
-  return { time: new Date().toISOString(), ready, parts, devices: now.devices, flows, ledger: now.ledger }
+  const { health, devices, ledger, inside } = now
+  return {
+    time: new Date().toISOString(),
+    ready: health.ready,
+    parts: health.parts,
+    devices,
+    flows,
+    ledger,
+    inside,
+  }
 }
 
 // From the most to the least precious, as everywhere.
@@ -184,6 +197,48 @@ function screen(snapshot: Snapshot, options: TopOptions, width: number | undefin
     verdict(snapshot.ledger),
     `\n${table(columns, rows, width)}`,
   ]
+  if (snapshot.inside !== undefined) sections.push(...insideTables(snapshot.inside, width))
   if (snapshot.devices.length > 0) sections.push(`\n${devicesTable(snapshot.devices, Date.now(), width)}`)
   return sections.filter((section) => section !== '').join('\n')
+}
+
+function insideTables({ components, buffers }: Inside, width: number | undefined): string[] {
+  const reasons = (counts: Record<string, number>) =>
+    Object.entries(counts)
+      .map(([reason, count]) => `${reason} ${counted(count)}`)
+      .join(' ')
+  const right = (title: string): Column => ({ title, align: 'right' })
+  const flow = table(
+    [
+      { title: 'COMPONENT' },
+      { title: 'TYPE' },
+      right('IN'),
+      right('OUT'),
+      { title: 'DROPPED', flexible: true },
+      { title: 'FAILURES', flexible: true },
+      right('RESTARTS'),
+    ],
+    components.map((one) => [
+      one.id,
+      `${one.type} ${one.kind}`,
+      counted(one.in),
+      counted(one.out),
+      reasons(one.dropped),
+      reasons(one.failures),
+      counted(one.restarts),
+    ]),
+    width,
+  )
+  const held = table(
+    [{ title: 'BUFFER OF' }, right('MEMORY'), right('DISK'), right('IN FLIGHT'), right('WAITING')],
+    buffers.map((one) => [
+      one.id,
+      `${counted(Math.ceil(one.memoryBytes / 1024))} KiB`,
+      `${counted(Math.ceil(one.diskBytes / 1024))} KiB`,
+      counted(one.inFlight),
+      counted(one.waiting),
+    ]),
+    width,
+  )
+  return [`\n${flow}`, `\n${held}`]
 }

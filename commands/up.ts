@@ -11,19 +11,28 @@ import { note } from './terminal.ts'
 
 const stopMs = 15_000
 const slowMs = 10_000
+const headStartMs = 2000
 
 /** `entry` is dpulse.ts; runs until SIGTERM or SIGINT. */
 export async function up(options: ProgramOptions, entry: string, version: string): Promise<void> {
   await awaitFreePorts(options)
-  const { promise: ending, resolve: end } = Promise.withResolvers<string | CommandFailure>()
+  const { promise: ending, resolve } = Promise.withResolvers<string | CommandFailure>()
+  let ended = false
+  const end = (why: string | CommandFailure) => {
+    ended = true
+    resolve(why)
+  }
+  const aggregatorUp = Promise.withResolvers<void>()
   const line = argumentsOf(options)
   let told = false
+  let collector: Child | undefined
   const start = (name: string) =>
     superviseChild(name, entry, line, {
       onReady(again) {
         tellAggregator()
+        aggregatorUp.resolve()
         if (again) note(`${name} is back`)
-        if (told || aggregator.ready === undefined || collector.ready === undefined) return
+        if (told || aggregator.ready === undefined || collector?.ready === undefined) return
         told = true
         process.stdout.write(
           summary(options, version, { aggregator: aggregator.ready, collector: collector.ready }),
@@ -39,50 +48,58 @@ export async function up(options: ProgramOptions, entry: string, version: string
     })
   // /api/health speaks for both, so the aggregator hears how the collector is.
   const tellAggregator = () => {
-    const { running, ready, name } = collector
-    const listeners = ready?.parts.filter(({ address }) => address !== undefined).length ?? 0
+    const running = collector?.running ?? false
+    const listeners = collector?.ready?.parts.filter(({ address }) => address !== undefined).length ?? 0
     const detail = running ? `${listeners} listeners` : 'starting'
-    aggregator.tell({ type: 'peer', program: name, ready: running, detail })
+    aggregator.tell({ type: 'peer', program: 'collector', ready: running, detail })
   }
   const aggregator = start('aggregator')
-  const collector = start('collector')
+  const children = () => (collector === undefined ? [aggregator] : [collector, aggregator])
+  onSignals(end, children)
   const slow = setTimeout(() => {
-    const late = [aggregator, collector].filter(({ ready }) => ready === undefined).map(({ name }) => name)
-    if (late.length > 0) note(`still starting: ${late.join(' and ')}`)
+    const late = children().filter(({ ready }) => ready === undefined)
+    if (late.length > 0) note(`still starting: ${late.map(({ name }) => name).join(' and ')}`)
   }, slowMs)
-  onSignals(end, [aggregator, collector])
+  // A collector needs no aggregator, but its first attempt to connect need not fail either.
+  const head = setTimeout(aggregatorUp.resolve, headStartMs)
+  await Promise.race([aggregatorUp.promise, ending])
+  clearTimeout(head)
+  if (!ended) collector = start('collector')
   const why = await ending
   clearTimeout(slow)
   if (typeof why === 'string') note(`stopping (${why})`)
-  await stopBoth(aggregator, collector)
+  await stopAll(children())
   if (typeof why !== 'string') throw why
 }
 
-function onSignals(end: (why: string) => void, children: readonly Child[]): void {
+function onSignals(end: (why: string) => void, children: () => readonly Child[]): void {
   let firstMs = 0
   for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
     process.on(signal, () => {
       // Ctrl-C may reach us twice, from the terminal and through npm; a second one a second later is impatience.
-      if (firstMs > 0 && performance.now() - firstMs > 1000) for (const child of children) child.kill()
+      if (firstMs > 0 && performance.now() - firstMs > 1000) for (const child of children()) child.kill()
       firstMs ||= performance.now()
       end(signal)
     })
   }
 }
 
-// The collector first: what it still holds goes to an aggregator that is there.
-async function stopBoth(aggregator: Child, collector: Child): Promise<void> {
+// In the order given, the collector first: what it still holds goes to an aggregator that is there.
+async function stopAll(children: readonly Child[]): Promise<void> {
   let killed = false
   const deadline = setTimeout(() => {
-    for (const child of [collector, aggregator]) killed = child.kill() || killed
+    for (const child of children) killed = child.kill() || killed
   }, stopMs)
-  const patience = Promise.withResolvers<void>()
-  const half = setTimeout(patience.resolve, stopMs / 2)
-  const gone = collector.stop()
-  await Promise.race([gone, patience.promise])
-  await Promise.all([gone, aggregator.stop()])
+  const gone: Promise<void>[] = []
+  for (const child of children) {
+    const patience = Promise.withResolvers<void>()
+    const timer = setTimeout(patience.resolve, stopMs / 2)
+    gone.push(child.stop())
+    await Promise.race([gone.at(-1), patience.promise])
+    clearTimeout(timer)
+  }
+  await Promise.all(gone)
   clearTimeout(deadline)
-  clearTimeout(half)
   if (killed) throw new CommandFailure(`not all had stopped within ${stopMs / 1000} s and were killed`, 1)
 }
 

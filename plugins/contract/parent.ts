@@ -45,6 +45,7 @@ export function connectToParent(onPeer: (peer: PeerMessage) => void): Parent {
     process.on('message', (message) => {
       if (isPeerMessage(message)) onPeer(message)
     })
+    letGo()
   }
   return {
     present,
@@ -72,6 +73,7 @@ export function stopSignal(deadlineMs: number): AbortSignal {
     // Ctrl-C reaches the whole process group; the parent decides and sends SIGTERM.
     process.on('SIGINT', () => undefined)
     process.once('disconnect', () => stop('the end of its parent'))
+    letGo()
   } else {
     let firstMs = 0
     process.on('SIGINT', () => {
@@ -94,6 +96,11 @@ export function isReadyMessage(message: unknown): message is ReadyMessage {
 // runtime, is none of ours.
 function hasParent(): boolean {
   return process.send !== undefined && process.connected && process.env.DPULSE_SHIM === undefined
+}
+
+// Who listens to the channel is kept alive by it, also when all else has stopped.
+function letGo(): void {
+  process.channel?.unref()
 }
 
 function isPeerMessage(message: unknown): message is PeerMessage {

@@ -4,6 +4,7 @@ import { readFileSync, readdirSync, readlinkSync } from 'node:fs'
 import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
 import { createServer } from 'node:net'
+import { basename } from 'node:path'
 
 export type Transport = 'tcp' | 'udp'
 
@@ -67,7 +68,10 @@ function* socketInodes(file: string, port: number, transport: Transport): Genera
 
 function commandOf(pid: string): string {
   const words = read(`/proc/${pid}/cmdline`).split('\0').filter(Boolean)
-  return words.length > 0 ? words.join(' ').slice(0, 120) : read(`/proc/${pid}/comm`).trim()
+  const [program = '', ...rest] = words
+  return words.length > 0
+    ? [basename(program), ...rest].join(' ').slice(0, 120)
+    : read(`/proc/${pid}/comm`).trim()
 }
 
 // Entries of /proc come and go, and belong to others: what cannot be read does not count.

@@ -30,7 +30,4 @@ parent.ready(
 signal.addEventListener('abort', () => {
   say({ event: 'stopped' })
   clearInterval(keep)
-  process.disconnect?.()
-  // The channel that is already gone keeps nothing alive.
-  process.exitCode = 0
 })
