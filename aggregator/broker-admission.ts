@@ -53,9 +53,20 @@ export class Admission {
 
   /** Everything a client publishes comes here first; whatever it throws ends the connection. */
   async publish(client: Client | null, packet: PublishPacket): Promise<void> {
+    const connection = client?.conn instanceof Connection ? client.conn : undefined
+    const bytes = packet.payload.length + packet.topic.length
+    connection?.hold(bytes)
+    try {
+      await this.#admit(connection, packet)
+    } finally {
+      connection?.release(bytes)
+    }
+  }
+
+  async #admit(connection: Connection | undefined, packet: PublishPacket): Promise<void> {
     const { root, log, receiver, retained, counters } = this.#rules
     const { topic } = packet
-    const kind = kindOf(root, topic, client?.conn instanceof Connection ? client.conn.owner : undefined)
+    const kind = kindOf(root, topic, connection?.owner)
     if ('refused' in kind) {
       counters.refusedMessages++
       throw new Error(`not allowed to publish to ${topic.slice(0, 200)}: ${kind.refused}`)

@@ -11,8 +11,11 @@ export interface ConnectionLimits {
   packetBytes: number
   /** The largest CONNECT, which must come first. */
   connectBytes: number
-  /** What may wait in the process before reading from the socket stops. */
-  incomingBytes: number
+  /** What a client may have in the process, unread or unanswered, before reading from its socket stops. */
+  heldBytes: number
+  /** When all clients together have more than this, each may have `fairBytes` only. */
+  allHeldBytes: number
+  fairBytes: number
   /** Of packets that have begun to arrive, over all connections. */
   unfinishedBytes: number
   /** What a client may leave unread, at the utmost, and all clients together. */
@@ -23,6 +26,7 @@ export interface ConnectionLimits {
 /** What all connections of one broker share. */
 export interface Shared {
   readonly limits: ConnectionLimits
+  heldBytes: number
   unfinishedBytes: number
   outgoingBytes: number
 }
@@ -102,11 +106,14 @@ export class Connection extends Duplex {
   readonly #shared: Shared
   readonly #frames: PacketFrames
   #outgoing = 0
+  /** Of publishes that are not answered yet. */
+  #busy = 0
+  #isPaused = false
 
   constructor(socket: Socket, shared: Shared, remote: string, owner: string | undefined) {
-    const { incomingBytes, outgoingBytes } = shared.limits
+    const { heldBytes, outgoingBytes } = shared.limits
     // The broker's own waiting for `drain` would hold up everyone: this side never asks it to.
-    super({ readableHighWaterMark: incomingBytes, writableHighWaterMark: outgoingBytes * 4 })
+    super({ readableHighWaterMark: heldBytes, writableHighWaterMark: outgoingBytes * 4 })
     this.socket = socket
     this.remote = remote
     this.owner = owner
@@ -121,6 +128,21 @@ export class Connection extends Duplex {
   /** Bytes that the client has not taken yet. */
   get outgoing(): number {
     return this.#outgoing + this.writableLength
+  }
+
+  /**
+   * A publish waits for its answer; `release` ends that. Aedes alone would read on and on while large packets wait.
+   */
+  hold(bytes: number): void {
+    this.#busy += bytes
+    this.#shared.heldBytes += bytes
+    this.#adjust()
+  }
+
+  release(bytes: number): void {
+    this.#busy -= bytes
+    this.#shared.heldBytes -= bytes
+    this.#adjust()
   }
 
   /** Ends the connection at once; `reason` is for the log. */
@@ -142,11 +164,30 @@ export class Connection extends Duplex {
     if (frames.begun === 0) this.unfinishedSinceMs = 0
     else if (frames.begun <= chunk.length || this.unfinishedSinceMs === 0)
       this.unfinishedSinceMs = performance.now()
-    if (!this.push(chunk)) this.socket.pause()
+    shared.heldBytes += chunk.length
+    this.push(chunk)
+    this.#adjust()
+  }
+
+  override read(size?: number): Buffer | null {
+    const chunk = super.read(size) as Buffer | null
+    if (chunk) this.#shared.heldBytes -= chunk.length
+    this.#adjust()
+    return chunk
   }
 
   override _read(): void {
-    this.socket.resume()
+    this.#adjust()
+  }
+
+  #adjust(): void {
+    const { limits, heldBytes } = this.#shared
+    const allowed = heldBytes > limits.allHeldBytes ? limits.fairBytes : limits.heldBytes
+    const isFull = this.readableLength + this.#busy >= allowed
+    if (isFull === this.#isPaused) return
+    this.#isPaused = isFull
+    if (isFull) this.socket.pause()
+    else this.socket.resume()
   }
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, done: () => void): void {
@@ -182,6 +223,7 @@ export class Connection extends Duplex {
 
   override _destroy(error: Error | null, done: (error: Error | null) => void): void {
     this.#shared.unfinishedBytes -= this.#frames.begun
+    this.#shared.heldBytes -= this.readableLength
     this.#frames.begun = 0
     this.socket.destroy()
     done(error)

@@ -37,7 +37,9 @@ const MiB = 1024 * 1024
 export const brokerLimits: BrokerLimits = {
   packetBytes: MiB + 64 * 1024,
   connectBytes: 128 * 1024,
-  incomingBytes: 128 * 1024,
+  heldBytes: 512 * 1024,
+  allHeldBytes: 256 * MiB,
+  fairBytes: 16 * 1024,
   unfinishedBytes: 64 * MiB,
   outgoingBytes: 64 * MiB,
   allOutgoingBytes: 256 * MiB,
@@ -75,17 +77,10 @@ export interface Broker extends AsyncDisposable {
   retained(pattern: string): IterableIterator<{ topic: string; payload: Buffer }>
 }
 
-/** What all connections may hold together stays the same, however many are allowed. */
-function limitsFrom(given: Partial<BrokerLimits> = {}): BrokerLimits {
-  const limits = { ...brokerLimits, ...given }
-  const share = Math.max(16 * 1024, Math.floor((512 * MiB) / limits.connections))
-  return { ...limits, incomingBytes: Math.min(limits.incomingBytes, share) }
-}
-
 /** @throws PermanentError ADDRESS_IN_USE where a port is taken. */
 export async function startBroker(options: BrokerOptions): Promise<Broker> {
   const { root, log, receiver } = options
-  const limits = limitsFrom(options.limits)
+  const limits: BrokerLimits = { ...brokerLimits, ...options.limits }
   const counters: BrokerCounters = {
     connections: 0,
     refusedConnections: 0,
@@ -190,7 +185,7 @@ const isNoise = (error: Error): boolean =>
 
 /** Lets connections in while there are not too many, and ends those that begin a packet and never finish it. */
 function openGate(aedes: Aedes, limits: BrokerLimits, counters: BrokerCounters, log: Log) {
-  const shared: Shared = { limits, unfinishedBytes: 0, outgoingBytes: 0 }
+  const shared: Shared = { limits, heldBytes: 0, unfinishedBytes: 0, outgoingBytes: 0 }
   const connections = new Set<Connection>()
   let tokens = limits.connectionsPerSecond
   const sweep = setInterval(() => {

@@ -11,6 +11,9 @@ import * as fc from 'fast-check'
 import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { PacketFrames } from '../../aggregator/broker-connection.ts'
 import { topicFits } from '../../aggregator/broker-store.ts'
+import type { Journal } from '../../aggregator/journal/journal.ts'
+import { settle } from '../support/clock.ts'
+import { Writer, bytesType } from '../../plugins/contract/wire.ts'
 import { openIntake } from '../support/intake.ts'
 import type { Intake, IntakeOptions } from '../support/intake.ts'
 import { sampleBatch, sampleLogs } from '../support/records.ts'
@@ -48,6 +51,16 @@ async function rawClient(intake: Intake, id: string): Promise<Socket> {
   const [connack] = (await once(socket, 'data')) as unknown as [Buffer]
   expect([...connack.subarray(0, 4)]).toEqual([0x20, 2, 0, 0])
   return socket
+}
+
+/** A PUBLISH of QoS 1. */
+function publishOf(name: string, payload: Buffer): Buffer {
+  const topic = Buffer.from(name)
+  const body = Buffer.concat([Buffer.from([0, topic.length]), topic, Buffer.from([0, 1]), payload])
+  const head = new Writer()
+  head.byte(0x32)
+  head.varint(body.length)
+  return Buffer.concat([head.take(), body])
 }
 
 /** Resolves when the connection has ended, in whatever way. */
@@ -91,6 +104,35 @@ describe('startBroker', () => {
     await ended
     const closing = intake.logged.find(({ message }) => message === 'MQTT connection closed')
     expect(closing?.fields.reason).toContain('broken disk')
+  })
+
+  test('reads no more from a sender than it may while the journal is stuck, whatever the size of packets', async () => {
+    const held = Promise.withResolvers<void>()
+    const waiting = (journal: Journal): Journal => ({
+      ...journal,
+      append: async (...given) => {
+        await held.promise
+        await journal.append(...given)
+      },
+    })
+    for (const size of [1000, 300_000]) {
+      const intake = await intakeFor({ wrap: waiting, limits: { heldBytes: 1 << 20 } })
+      const socket = await rawClient(intake, 'pusher')
+      // A batch with an unknown field of that size, which readers skip.
+      const padding = new Writer()
+      padding.tag(15, bytesType)
+      padding.bytes(Buffer.alloc(size))
+      const packet = publishOf(telemetry, Buffer.concat([batchOf(1), padding.take()]))
+      const before = process.memoryUsage()
+      for (let sent = 0; sent < 100 << 20; sent += packet.length) socket.write(packet)
+      const stuck = () => intake.broker.counters.published
+      await vi.waitFor(() => expect(stuck()).toBeGreaterThan(0))
+      await settle(500)
+      expect(stuck() * packet.length).toBeLessThan(4 << 20)
+      expect(process.memoryUsage().external - before.external).toBeLessThan(150 << 20)
+      socket.destroy()
+    }
+    held.resolve()
   })
 
   test('closes the connection of an oversized packet at its first bytes, while memory stays flat', async () => {
