@@ -112,7 +112,7 @@ const intakeOf = (canWait: boolean, emit: (records: Records) => void, dropped: (
 
 function child(...options: string[]): ChildProcess {
   return spawn(process.execPath, [fileURLToPath(import.meta.url), ...options], {
-    stdio: ['ignore', 'inherit', 'inherit'],
+    stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
   })
 }
 
@@ -196,6 +196,8 @@ async function udp(name: string, receive: typeof receiveDatagrams): Promise<void
     const port = listen !== undefined && 'port' in listen ? listen.port : 0
     const cpu = process.cpuUsage()
     const sender = child('send-udp', String(port), String(total), String(rate))
+    let reached = 0
+    sender.on('message', (perSecond) => void (reached = Number(perSecond)))
     await once(sender, 'exit')
     await receiver.stop()
     await intake.end()
@@ -205,7 +207,8 @@ async function udp(name: string, receive: typeof receiveDatagrams): Promise<void
       note = `at ${rate.toLocaleString('en')}/s ${lost.toLocaleString('en')} of ${total.toLocaleString('en')} lost, all counted`
       break
     }
-    best = rate
+    // A busy machine may be too slow to send as fast as it should.
+    best = Math.max(best, reached)
     cost = (user + system) / total
   }
   row(`UDP by ${name}, none lost`, best, cost, note)
@@ -260,6 +263,7 @@ async function sendUdp(port: number, total: number, rate: number): Promise<void>
     if (batch === undefined) break
     sent += Math.max(0, send(fd, batch.messages, Math.min(burst, total - sent), 0))
   }
+  process.send?.(total / ((performance.now() - began) / 1000))
 }
 
 const [, , role, port = '0', total = '0', how = ''] = process.argv
