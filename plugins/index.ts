@@ -1,7 +1,9 @@
 // Every plugin of the tree, one line each; the name in its definition is the `type` in a configuration.
 import type { Definition } from './contract/define.ts'
+import file from './exporters/file.ts'
 import mqtt from './exporters/mqtt.ts'
 import otlpExporter from './exporters/otlp.ts'
+import stdout from './exporters/stdout.ts'
 import severity from './processors/severity.ts'
 import hwmon from './sources/hwmon.ts'
 import otlp from './sources/otlp.ts'
@@ -9,8 +11,10 @@ import syslog from './sources/syslog.ts'
 import system from './sources/system.ts'
 
 export const plugins = [
+  file,
   mqtt,
   otlpExporter,
+  stdout,
   hwmon,
   otlp,
   syslog,
