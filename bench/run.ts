@@ -9,6 +9,8 @@ const names = readdirSync(import.meta.dirname)
 
 const [name] = process.argv.slice(2)
 if (name !== undefined && names.includes(name) && existsSync(`${import.meta.dirname}/${name}.ts`)) {
+  // What follows the name are the benchmark's own options.
+  process.argv.splice(2, 1)
   await import(`./${name}.ts`)
 } else {
   if (name !== undefined) process.stderr.write(`there is no benchmark named ${name}\n`)
