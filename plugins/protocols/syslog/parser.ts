@@ -124,6 +124,7 @@ export class SyslogParser {
   }
   #bodyStart = 0
   #bodyEnd = 0
+  #length = 0
   #original: Uint8Array | undefined
 
   /** @throws PermanentError CONFIG_INVALID where there is no such time zone. */
@@ -199,6 +200,7 @@ export class SyslogParser {
     const found = priorityAt(bytes, start + first, end)
     const priority = found < 0 ? defaultPriority : found >> 8
     const at = start + first + (found < 0 ? 0 : found & 255)
+    this.#length = end - start
     this.#bodyEnd = end
     const malformed = !this.#read(bytes, at, end, origin.local, found >= 0)
     if (malformed) {
@@ -299,9 +301,7 @@ export class SyslogParser {
     const isError = number >= errorSeverity
     const encoder = isError ? this.#error : this.#log
     const name: Class = isError ? 'log_error' : 'log'
-    if (bytes.length > roomyMessage && this.#bodyEnd - this.#bodyStart > roomyMessage) {
-      if (encoder.count > 0 && encoder.size > roomyEncoder) this.#finish(encoder, name)
-    }
+    if (this.#length > roomyMessage && encoder.size > roomyEncoder) this.#finish(encoder, name)
     const { seconds, nanos } = this.#time
     encoder.record(seconds, nanos, this.#observed, this.#observedNanos, number)
     encoder.field(severityTexts[severity] ?? malformedAttribute)

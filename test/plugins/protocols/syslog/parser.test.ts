@@ -265,10 +265,20 @@ describe('what is no valid message', () => {
     expect(record.body).toBe('é'.repeat(241))
   })
 
-  test('stays below the size of a batch, though each of its bytes is invalid', () => {
-    const [records] = parseAll([Buffer.alloc(300_000, 0xff)])
-    expect(records?.bytes.length).toBeLessThan(600_000)
-    expect(collectLogs(records ?? [])[0]?.attributes['dpulse.truncated']).toBe(true)
+  test('stays below the size of a batch, whatever joins it and whatever it is made of', () => {
+    const filler = Array.from({ length: 31 }, () => `<13>1 - - - - - - ${'f'.repeat(16_000)}`)
+    const long = 300_000
+    const data = `[i${' k="v"'.repeat(500)} long="${'v'.repeat(long)}"]`
+    for (const last of [
+      Buffer.alloc(long, 0xff),
+      Buffer.concat([Buffer.from('<13>1 - '), Buffer.alloc(long, 0xff), Buffer.from(' a - - - x')]),
+      Buffer.from(`<13>1 - h a - - ${data.slice(0, 250_000)}"] \xff`, 'latin1'),
+      Buffer.from(`<13>1 - h a - - [${'i'.repeat(400)}${' k="v"'.repeat(500)}] ${'x'.repeat(long)}`),
+    ]) {
+      const records = parseAll([...filler, last])
+      for (const { bytes } of records) expect(bytes.length).toBeLessThan(1_000_000)
+      expect(collectLogs(records)).toHaveLength(32)
+    }
   })
 })
 
