@@ -90,12 +90,14 @@ describe('a topic', () => {
     const freed = await log.topic('a').truncate(13)
     expect(freed).toBeGreaterThan(3000)
     expect(log.bytes).toBeLessThan(before - freed + 200)
-    await log.topic('a').truncate(5) // of less than is forgotten: nothing
     await open()
     expect(log.topic('a').first).toBe(13)
     expect((await log.topic('a').read(0, ALL)).map(({ offset }) => offset)).toEqual([
       13, 14, 15, 16, 17, 18, 19,
     ])
+    await Promise.all([log.topic('a').truncate(17), log.topic('a').truncate(15)]) // the later asks for less
+    await open()
+    expect(log.topic('a').first).toBe(17)
     await log.topic('a').truncate(99)
     await open({ segmentBytes: 1000 })
     expect([log.topic('a').first, log.topic('a').next]).toEqual([20, 20])
@@ -253,20 +255,27 @@ describe('limits', () => {
   })
 
   test('a full disk refuses appends, keeps what it has, and can forget', async () => {
-    const disk = new SimulatedDisk(2)
-    await open({ fs: disk, segmentBytes: 1000 })
-    for (let index = 0; index < 10; index++) await append('a', `${index}`.padEnd(300))
-    disk.fault = { kind: 'write', code: 'ENOSPC', after: 0, times: 2 }
-    const [appended, truncated] = await Promise.allSettled([
-      append('a', 'no room'),
-      log.topic('a').truncate(8),
-    ])
-    expect(appended).toMatchObject({ status: 'rejected', reason: expect.any(LogFullError) })
-    expect(truncated).toMatchObject({ status: 'fulfilled' })
-    expect((await log.topic('a').read(0, ALL)).map(({ offset }) => offset)).toEqual([8, 9])
-    disk.fault = undefined
-    expect(await append('a', 'room')).toBe(10)
-    expect([...disk.names.keys()]).toContain('reserve')
+    // The first two writes of the group fail: alone the truncation passes. A third: it takes the reserve.
+    for (const [failures, spends] of [
+      [2, false],
+      [3, true],
+    ] as const) {
+      const disk = new SimulatedDisk(2)
+      await open({ fs: disk, segmentBytes: 1000 })
+      for (let index = 0; index < 10; index++) await append('a', `${index}`.padEnd(300))
+      const reserve = disk.names.get('reserve')
+      disk.fault = { kind: 'write', code: 'ENOSPC', after: 0, times: failures }
+      const [appended, truncated] = await Promise.allSettled([
+        append('a', 'no room'),
+        log.topic('a').truncate(8),
+      ])
+      expect(appended).toMatchObject({ status: 'rejected', reason: expect.any(LogFullError) })
+      expect(truncated).toMatchObject({ status: 'fulfilled' })
+      expect((await log.topic('a').read(0, ALL)).map(({ offset }) => offset)).toEqual([8, 9])
+      expect(await append('a', 'room')).toBe(10)
+      expect(disk.names.has('reserve')).toBe(true) // renewed with the room that the truncation gave
+      expect(disk.names.get('reserve') !== reserve).toBe(spends)
+    }
   })
 
   test('too much that waits for the disk is refused at once', async () => {
