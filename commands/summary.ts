@@ -6,7 +6,7 @@ import type { ProgramOptions } from '../plugins/contract/options.ts'
 import type { LeftOut, Part, ReadyMessage } from '../plugins/contract/parent.ts'
 import { printable, styled } from './terminal.ts'
 
-interface Started {
+export interface Started {
   aggregator: ReadyMessage
   collector: ReadyMessage
 }

@@ -1,10 +1,12 @@
 // `dpulse up`: the parent of collector and aggregator. It starts both as processes of their own, starts them again
 // when they die, tells what runs where, and takes them along when it goes (they also watch its IPC channel).
 import process from 'node:process'
+import type { ReadyMessage } from '../plugins/contract/parent.ts'
 import type { ProgramOptions } from '../plugins/contract/options.ts'
 import { CommandFailure } from './failure.ts'
 import { awaitFreePorts } from './ports.ts'
 import { summary } from './summary.ts'
+import type { Started } from './summary.ts'
 import { superviseChild } from './supervise.ts'
 import type { Child } from './supervise.ts'
 import { note } from './terminal.ts'
@@ -12,6 +14,7 @@ import { note } from './terminal.ts'
 const stopMs = 15_000
 const slowMs = 10_000
 const headStartMs = 2000
+const settleMs = 3000
 
 /** `entry` is dpulse.ts; runs until SIGTERM or SIGINT. */
 export async function up(options: ProgramOptions, entry: string, version: string): Promise<void> {
@@ -24,7 +27,7 @@ export async function up(options: ProgramOptions, entry: string, version: string
   }
   const aggregatorUp = Promise.withResolvers<void>()
   const line = argumentsOf(options)
-  let told = false
+  const tellOnce = createTeller((started) => process.stdout.write(summary(options, version, started)))
   let collector: Child | undefined
   const start = (name: string) =>
     superviseChild(name, entry, line, {
@@ -32,11 +35,7 @@ export async function up(options: ProgramOptions, entry: string, version: string
         tellAggregator()
         aggregatorUp.resolve()
         if (again) note(`${name} is back`)
-        if (told || aggregator.ready === undefined || collector?.ready === undefined) return
-        told = true
-        process.stdout.write(
-          summary(options, version, { aggregator: aggregator.ready, collector: collector.ready }),
-        )
+        tellOnce(aggregator.ready, collector?.ready)
       },
       onDied(how, delayMs) {
         tellAggregator()
@@ -70,6 +69,27 @@ export async function up(options: ProgramOptions, entry: string, version: string
   if (typeof why === 'string') note(`stopping (${why})`)
   await stopAll(children())
   if (typeof why !== 'string') throw why
+}
+
+type Teller = (aggregator: ReadyMessage | undefined, collector: ReadyMessage | undefined) => void
+
+// Once both are ready; what still connects then (it says so) gets a moment, so that the summary shows how it ended.
+function createTeller(tell: (started: Started) => void): Teller {
+  let told = false
+  let latest: Started | undefined
+  let timer: NodeJS.Timeout | undefined
+  const now = () => {
+    clearTimeout(timer)
+    if (!told && latest !== undefined) tell(latest)
+    told = true
+  }
+  return (aggregator, collector) => {
+    if (told || aggregator === undefined || collector === undefined) return
+    latest = { aggregator, collector }
+    const isSettled = [...aggregator.parts, ...collector.parts].every(({ note }) => note !== 'starting')
+    if (isSettled) now()
+    else timer ??= setTimeout(now, settleMs).unref()
+  }
 }
 
 function onSignals(end: (why: string) => void, children: () => readonly Child[]): void {

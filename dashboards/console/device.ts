@@ -145,7 +145,9 @@ function makeHead(name: string) {
       const known: [string, string][] = [
         ['Name', device.name],
         ['Collector', `${device.collector} ${device.version}`],
-        ...device.identity.map(({ kind, value }): [string, string] => [kind, value]),
+        ...device.identity.map(({ kind, value }): [string, string] =>
+          value === '' ? ['Identity', kind] : [kind, value],
+        ),
       ]
       if (facts.childElementCount === 0) {
         facts.append(...known.map(([key, value]) => h('div', {}, h('dt', {}, key), h('dd', {}, value))))
