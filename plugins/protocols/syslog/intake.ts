@@ -19,7 +19,7 @@ export interface IntakeOptions extends SyslogOptions {
   dropped(name: Class, reason: DropReason, count: number): void
 }
 
-const mostOutstanding = 32
+const mostOutstanding = 256
 /** Where others no longer find room, errors still do. */
 const roomForOthers = 0.75
 
