@@ -3,7 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { startBroker } from '../../aggregator/broker.ts'
-import type { Broker, BrokerLimits } from '../../aggregator/broker.ts'
+import type { Broker, BrokerLimits, BrokerOptions } from '../../aggregator/broker.ts'
 import { openIngest } from '../../aggregator/ingest.ts'
 import type { Ingest, IngestOptions } from '../../aggregator/ingest.ts'
 import type { Journal, JournalEntry, Position } from '../../aggregator/journal/journal.ts'
@@ -30,6 +30,7 @@ export interface IntakeOptions {
   directory?: string
   port?: number
   limits?: Partial<BrokerLimits>
+  tls?: NonNullable<BrokerOptions['tls']>
   ingest?: Partial<IngestOptions>
   /** Put before the journal, to make it slow or broken. */
   wrap?: (journal: Journal) => Journal
@@ -56,6 +57,7 @@ export async function openIntake(options: IntakeOptions = {}): Promise<Intake> {
     log,
     receiver: ingest,
     limits: options.limits ?? {},
+    ...(options.tls && { tls: options.tls }),
   })
   return {
     directory,
