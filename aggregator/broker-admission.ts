@@ -77,6 +77,7 @@ export class Admission {
       packet.retain = false
       const parts = parseTelemetryTopic(root, topic)
       if (parts) return receiver.onTelemetry({ topic, payload, ...parts })
+      counters.refusedMessages++
       log.warn('MQTT topic is no telemetry topic', { topic })
       return undefined
     }
