@@ -78,6 +78,8 @@ describe('syslog', () => {
     syslog,
     { tcp },
     {
+      // A chunk of a connection is a few hundred lines, and a round trip to the journal takes its time.
+      outstanding: 256,
       provoke: async ({ addresses, signal }) => {
         if (addresses.length === 0) return
         const socket = connect(portOf(addresses, 'tcp'), '127.0.0.1')
