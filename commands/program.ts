@@ -78,11 +78,16 @@ Exit code: 0 success, 1 failure, 2 wrong usage.
 `
 
 function addPrograms(program: Command, programs: Programs): void {
+  const configHelp: Record<string, string> = {
+    up: 'configuration (YAML) of the collector (it has pipelines) or of the aggregator; the other uses its defaults',
+    collector: 'configuration (YAML); without one it starts what this machine has something for',
+    aggregator: 'configuration (YAML); without one the defaults are used',
+  }
   const started = (name: string, summary: string) =>
     subcommand(program, name)
       .summary(summary)
       .description(summary)
-      .option('-c, --config <file>', 'configuration (YAML); without one the defaults are used')
+      .option('-c, --config <file>', configHelp[name] ?? '')
       .option('-d, --data <dir>', 'where data is kept (default $DPULSE_DATA, else ~/.local/share/dpulse)')
       .option('--max-disk <size>', 'most that dpulse may occupy there, for example 10GiB', size)
       .option('--port-offset <n>', 'added to every default port', offset, 0)

@@ -1,6 +1,8 @@
 // `dpulse up`: the parent of collector and aggregator. It starts both as processes of their own, starts them again
 // when they die, tells what runs where, and takes them along when it goes (they also watch its IPC channel).
+import { readFile } from 'node:fs/promises'
 import process from 'node:process'
+import { isMap, parseDocument } from 'yaml'
 import type { ReadyMessage } from '../plugins/contract/parent.ts'
 import type { ProgramOptions } from '../plugins/contract/options.ts'
 import { CommandFailure } from './failure.ts'
@@ -26,11 +28,11 @@ export async function up(options: ProgramOptions, entry: string, version: string
     resolve(why)
   }
   const aggregatorUp = Promise.withResolvers<void>()
-  const line = argumentsOf(options)
+  const configured = await programOf(options.config)
   const tellOnce = createTeller((started) => process.stdout.write(summary(options, version, started)))
   let collector: Child | undefined
   const start = (name: string) =>
-    superviseChild(name, entry, line, {
+    superviseChild(name, entry, argumentsOf(name, configured, options), {
       onReady(again) {
         tellAggregator()
         aggregatorUp.resolve()
@@ -123,9 +125,30 @@ async function stopAll(children: readonly Child[]): Promise<void> {
   if (killed) throw new CommandFailure(`not all had stopped within ${stopMs / 1000} s and were killed`, 1)
 }
 
-function argumentsOf(options: ProgramOptions): string[] {
-  const { config, data, maxDisk, portOffset, broker, journal, store } = options
+// A file is one program's (DESIGN §9): whose it is shows in what it speaks of. The other runs with its defaults. What
+// is no YAML goes to the collector, which says where it is wrong.
+async function programOf(file: string | undefined): Promise<'collector' | 'aggregator' | undefined> {
+  if (file === undefined) return undefined
+  const text = await readFile(file, 'utf8').catch((cause: unknown) => {
+    throw new CommandFailure(`--config ${file} cannot be read`, 2, { cause })
+  })
+  const { contents, errors } = parseDocument(text)
+  const ofCollector = ['collector', 'sources', 'processors', 'exporters', 'pipelines', 'plugins']
+  if (errors.length > 0 || !isMap(contents)) return 'collector'
+  return ofCollector.some((key) => contents.has(key)) ? 'collector' : 'aggregator'
+}
+
+function argumentsOf(name: string, configured: string | undefined, options: ProgramOptions): string[] {
+  const { data, maxDisk, portOffset, broker, journal, store } = options
   const size = maxDisk === undefined ? undefined : `${maxDisk}B`
-  const line = { data, 'port-offset': String(portOffset), broker, journal, store, config, 'max-disk': size }
+  const line = {
+    data,
+    'port-offset': String(portOffset),
+    broker,
+    journal,
+    store,
+    config: name === configured ? options.config : undefined,
+    'max-disk': size,
+  }
   return Object.entries(line).flatMap(([name, value]) => (value === undefined ? [] : [`--${name}`, value]))
 }

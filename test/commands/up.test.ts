@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -92,6 +92,12 @@ function startsOf(running: Running, name: string): number[] {
     .map(({ pid }) => pid)
 }
 
+async function linesOf(running: Running): Promise<{ name: string; text: string }[]> {
+  const started = () => running.journal().filter(({ event }) => event === 'started')
+  await vi.waitFor(() => expect(started()).toHaveLength(2), patient)
+  return started().map(({ name, line }) => ({ name, text: line?.join(' ') ?? '' }))
+}
+
 describe('dpulse up', () => {
   test('tells what runs, what was left out and why, where the data is, and how to send to it', async () => {
     const running = startUp(['--max-disk', '2GiB'], {})
@@ -108,20 +114,34 @@ describe('dpulse up', () => {
   })
 
   test('hands its options on to both', async () => {
-    const running = startUp(
-      ['--max-disk', '1.5GiB', '--store', 'influxdb://h:8086/o/b', '--config', 'x.yaml'],
-      {},
-    )
-    await vi.waitFor(
-      () => expect(running.journal().filter(({ event }) => event === 'started')).toHaveLength(2),
-      patient,
-    )
-    for (const { line } of running.journal().filter(({ event }) => event === 'started')) {
-      const text = line?.join(' ')
-      expect(text).toContain('--max-disk 1610612736B')
-      expect(text).toContain('--store influxdb://h:8086/o/b')
-      expect(text).toContain('--config x.yaml')
+    const running = startUp(['--max-disk', '1.5GiB', '--store', 'influxdb://h:8086/o/b'], {})
+    for (const line of await linesOf(running)) {
+      expect(line.text).toContain('--max-disk 1610612736B')
+      expect(line.text).toContain('--store influxdb://h:8086/o/b')
+      expect(line.text).not.toContain('--config')
     }
+  })
+
+  test.for([
+    ['pipelines: {}', 'collector'],
+    ['mqtt: { root: lab }', 'aggregator'],
+    ['pipelines: [', 'collector'],
+  ] as const)('gives the configuration %j to the %s alone', async ([text, owner]) => {
+    const folder = mkdtempSync(join(tmpdir(), 'dpulse-config-'))
+    onTestFinished(() => rmSync(folder, { recursive: true }))
+    const file = join(folder, 'x.yaml')
+    writeFileSync(file, text)
+    const lines = await linesOf(startUp(['--config', file], {}))
+    expect(lines.filter((line) => line.text.includes(`--config ${file}`)).map(({ name }) => name)).toEqual([
+      owner,
+    ])
+  })
+
+  test('a configuration that cannot be read is wrong usage, and nothing is started', async () => {
+    const running = startUp(['--config', '/absent.yaml'], {})
+    expect(await running.ended).toBe(2)
+    expect(running.stderr()).toContain('--config /absent.yaml cannot be read')
+    expect(running.journal()).toEqual([])
   })
 
   test('starts again what was killed, and tells the aggregator how the collector is', async () => {
