@@ -33,6 +33,7 @@ interface Parts {
   runner: QueryRunner
   counter: Counter
   maintenance: Maintenance
+  broken: boolean
 }
 
 const say = (log: LogEvent): void => port.postMessage({ log } satisfies FromWorker)
@@ -44,7 +45,8 @@ async function openParts(): Promise<Parts> {
   const engine = await Engine.load(database, settings, say)
   const runner = new QueryRunner(database, settings.queries, settings.queryTimeoutMs)
   const counter = new Counter(engine.segments)
-  return { engine, runner, counter, maintenance: new Maintenance(engine, runner, counter, say) }
+  const maintenance = new Maintenance(engine, runner, counter, say)
+  return { engine, runner, counter, maintenance, broken: false }
 }
 
 let parts: Promise<Parts> = openParts()
@@ -54,8 +56,12 @@ let closing = false
 
 /** After a fatal error DuckDB must be opened anew; what was committed is there, what was not the writer repeats. */
 function reopen(broken: Parts, error: unknown): void {
+  if (broken.broken) return
+  broken.broken = true
   say({ level: 'error', message: 'store failed and is opened anew', fields: { error: messageOf(error) } })
   parts = (async () => {
+    await broken.maintenance.stop()
+    await broken.runner.stop()
     try {
       broken.engine.database.close()
     } catch {
@@ -80,7 +86,11 @@ async function write(request: WriteRequest): Promise<Calls['write']['answer']> {
   const opened = await current()
   if (opened.engine.full !== undefined) throw new RetryableError('DISK_FULL', opened.engine.full)
   try {
-    return await opened.engine.write(request)
+    const receipts = await opened.engine.write(request)
+    await opened.maintenance.grown(request.values.byteLength)
+    // What is full is sealed at once: tables of recent rows are the costly ones.
+    if (opened.engine.segments.all.some(({ state }) => state === 'closed')) scheduleMaintenance(0)
+    return receipts
   } catch (error) {
     if (isFatal(error)) reopen(opened, error)
     throw isFull(error)
@@ -156,7 +166,7 @@ const handlers: {
     const { engine, runner, maintenance } = await parts
     await maintenance.stop()
     await engine.lock.run(async () => {
-      await runner.idle()
+      await runner.stop()
       engine.database.close()
     })
     return undefined
@@ -193,22 +203,29 @@ port.on('message', (message: ToWorker) => {
   else void answer(message)
 })
 
-function scheduleMaintenance(): void {
-  if (settings.maintenanceMs <= 0 || closing) return
+let passing = false
+
+function scheduleMaintenance(afterMs: number): void {
+  if (settings.maintenanceMs <= 0 || closing || passing) return
+  clearTimeout(timer)
   timer = setTimeout(() => {
+    passing = true
     void current()
       .then(({ maintenance }) => maintenance.pass('due', Date.now()))
       .catch((error: unknown) => {
         say({ level: 'error', message: 'store cannot be opened', fields: { error: messageOf(error) } })
       })
-      .finally(scheduleMaintenance)
-  }, settings.maintenanceMs)
+      .finally(() => {
+        passing = false
+        scheduleMaintenance(settings.maintenanceMs)
+      })
+  }, afterMs)
 }
 
 parts.then(
   () => {
     port.postMessage({ opened: true } satisfies FromWorker)
-    scheduleMaintenance()
+    scheduleMaintenance(settings.maintenanceMs)
   },
   (error: unknown) => port.postMessage({ openFailed: describe(error, false) } satisfies FromWorker),
 )

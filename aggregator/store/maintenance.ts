@@ -31,6 +31,8 @@ export class Maintenance {
   /** The newest failure, until a pass without one. */
   error: string | undefined
   #stopped = false
+  /** Bytes written since the directory was measured. */
+  #grown = 0
 
   constructor(engine: Engine, runner: QueryRunner, counter: Counter, say: (event: LogEvent) => void) {
     this.#engine = engine
@@ -39,23 +41,38 @@ export class Maintenance {
     this.#say = say
   }
 
-  /** One pass. Fails only with what nobody foresaw; what can be met is in `error`. */
+  /** One pass. What fails is told and in `error`; the other steps are taken all the same. */
   pass(seal: 'due' | 'all', nowMs: number): Promise<void> {
     return this.#turn.run(async () => {
-      try {
-        for (const segment of await this.#close(seal, nowMs)) {
-          if (this.#stopped) return
-          await this.#seal(segment)
-        }
-        await this.#retain(nowMs)
-        await this.#fit()
-        this.error = undefined
-      } catch (error) {
+      let failed: string | undefined
+      for (const step of [() => this.#sealAll(seal, nowMs), () => this.#retain(nowMs), () => this.#fit()]) {
         if (this.#stopped) return
-        this.error = messageOf(error)
-        this.#say({ level: 'error', message: 'sealing or retention failed', fields: { error: this.error } })
+        try {
+          await step()
+        } catch (error) {
+          if (this.#stopped) return
+          failed = messageOf(error)
+          this.#say({ level: 'error', message: 'sealing or retention failed', fields: { error: failed } })
+        }
       }
+      this.error = failed
     })
+  }
+
+  /**
+   * Tells how much a write added. Resolves at once, unless that is much beside the limit on bytes: then after a pass,
+   * so that a flood cannot outrun the removal.
+   */
+  async grown(bytes: number): Promise<void> {
+    this.#grown += bytes
+    if (this.#grown > this.#engine.settings.maxBytes / 20) await this.pass('due', Date.now())
+  }
+
+  async #sealAll(seal: 'due' | 'all', nowMs: number): Promise<void> {
+    for (const segment of await this.#close(seal, nowMs)) {
+      if (this.#stopped) return
+      await this.#seal(segment)
+    }
   }
 
   /** Closes what is due: under the writer's lock, so that no write that began before still adds rows. */
@@ -142,6 +159,7 @@ export class Maintenance {
   /** Keeps the directory below its limit: the least precious class gives first, and of it the oldest. */
   async #fit(): Promise<void> {
     const { segments, settings } = this.#engine
+    this.#grown = 0
     let bytes = await this.measure()
     while (bytes > settings.maxBytes) {
       const [first] = segments.all

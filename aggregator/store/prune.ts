@@ -19,6 +19,7 @@ export async function prune(engine: Engine, runner: QueryRunner): Promise<void> 
     }))
     await lock.run(async () => {
       const { touched } = dictionaries.resources
+      await series.ready(database)
       const gone = unused.series.filter((id) => !series.touched.has(id))
       if (gone.length > 0) {
         await database.transaction(() => database.run(`DELETE FROM series WHERE id IN (${gone.join(',')})`))

@@ -32,7 +32,7 @@ export async function searchLogs(
   segments: Segments,
   query: LogQuery,
 ): Promise<LogPage> {
-  const filter = filterOf(query)
+  const filter = await filterOf(context, query)
   const wanted = Math.min(query.limit, pageRows)
   if (wanted <= 0) return { records: [] }
   const candidates = segments
@@ -128,7 +128,7 @@ interface Filter {
   values: Record<string, SqlValue>
 }
 
-function filterOf(query: LogQuery): Filter {
+async function filterOf(context: QueryContext, query: LogQuery): Promise<Filter> {
   const parts = ['true']
   const values: Record<string, SqlValue> = {}
   if (query.sinceUnixNano !== undefined) parts.push(`ts >= ${clamp(query.sinceUnixNano)}`)
@@ -142,13 +142,15 @@ function filterOf(query: LogQuery): Filter {
     )
   }
   if (query.device) {
-    const names = query.device.map((name, index) => {
-      values[`device${index}`] = name
-      return `$device${index}`
-    })
-    parts.push(`device IN (SELECT id FROM devices WHERE name IN (${names.join(', ')}))`)
+    const names = Object.fromEntries(query.device.map((name, index) => [`device${index}`, name]))
+    const list = Object.keys(names).map((name) => `$${name}`)
+    // Numbers, not a subquery: with them DuckDB passes over what no such device is in.
+    const ids = await context.rows(`SELECT id FROM devices WHERE name IN (${list.join(', ')})`, names)
+    parts.push(ids.length > 0 ? `device IN (${ids.map(([id]) => Number(id)).join(',')})` : 'false')
   }
-  for (const [index, match] of query.where.entries()) parts.push(whereSql(match, index, values))
+  for (const [index, match] of query.where.entries()) {
+    parts.push(await whereSql(context, match, index, values))
+  }
   if (query.text !== undefined && query.text !== '') {
     values.text = query.text
     parts.push('contains(lower(body), lower($text))')
@@ -159,18 +161,29 @@ function filterOf(query: LogQuery): Filter {
 const searchColumns = 'ts, stream, seq, idx, device, severity, resource, body, attributes'
 
 /**
- * The attribute of the record, or where it has none of that name, of its Resource. Parsing JSON is slow, so the
- * quoted name is looked for first.
+ * The attribute of the record, or where it has none of that name, of its Resource. Parsing JSON is slow, so name and
+ * value are looked for as text first.
  */
-function whereSql({ key, value }: Match, index: number, values: Record<string, SqlValue>): string {
+async function whereSql(
+  context: QueryContext,
+  { key, value }: Match,
+  index: number,
+  values: Record<string, SqlValue>,
+): Promise<string> {
   values[`path${index}`] = jsonPointer(key)
   values[`value${index}`] = value
   values[`key${index}`] = `${JSON.stringify(key)}:`
   const own = `json_extract_string(attributes, $path${index})`
-  const resources = `SELECT id FROM resources WHERE contains(attributes, $key${index})
-    AND json_extract_string(attributes, $path${index}) = $value${index}`
-  return `CASE WHEN contains(attributes, $key${index}) AND ${own} IS NOT NULL THEN ${own} = $value${index}
-    ELSE resource IN (${resources}) END`
+  const named = `contains(attributes, $key${index})`
+  const plain = /^[^"\\\p{Cc}]*$/u.test(value) ? `AND contains(attributes, $value${index})` : ''
+  const equal = `(${named} ${plain} AND ${own} = $value${index})`
+  const resources = await context.rows(
+    `SELECT id FROM resources WHERE contains(attributes, $key) AND json_extract_string(attributes, $path) = $value`,
+    { key: `${JSON.stringify(key)}:`, path: jsonPointer(key), value },
+  )
+  if (resources.length === 0) return equal
+  const ids = resources.map(([id]) => Number(id)).join(',')
+  return `(${equal} OR (resource IN (${ids}) AND NOT (${named} AND ${own} IS NOT NULL)))`
 }
 
 /** RFC 6901. */

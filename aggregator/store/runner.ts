@@ -13,10 +13,11 @@ export class QueryRunner {
   readonly #database: Database
   readonly #limit: number
   readonly #timeoutMs: number
-  #running = new Set<Promise<unknown>>()
+  readonly #running = new Set<Promise<unknown>>()
   readonly #waiting: (() => void)[] = []
   #active = 0
   readonly #idle: Connection[] = []
+  readonly #busy = new Set<Connection>()
 
   constructor(database: Database, limit: number, timeoutMs: number) {
     this.#database = database
@@ -51,6 +52,12 @@ export class QueryRunner {
     await Promise.all(this.#running)
   }
 
+  /** Interrupts what runs and waits for its end. */
+  async stop(): Promise<void> {
+    for (const connection of this.#busy) connection.sql.interrupt()
+    await this.idle()
+  }
+
   async #enter(ended: AbortSignal, signal: AbortSignal): Promise<void> {
     while (this.#active >= this.#limit) {
       const { promise, resolve } = Promise.withResolvers<void>()
@@ -76,6 +83,7 @@ export class QueryRunner {
     const connection = this.#idle.pop() ?? (await this.#database.connect())
     const interrupt = (): void => connection.sql.interrupt()
     ended.addEventListener('abort', interrupt)
+    this.#busy.add(connection)
     try {
       return await work({
         rows: async (sql, values) => {
@@ -87,6 +95,7 @@ export class QueryRunner {
       })
     } finally {
       ended.removeEventListener('abort', interrupt)
+      this.#busy.delete(connection)
       if (ended.aborted) this.#database.release(connection)
       else this.#idle.push(connection)
     }

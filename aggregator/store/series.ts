@@ -39,6 +39,7 @@ export class SeriesCatalogue {
   #lastMetric = -1
   readonly touched = new Set<number>()
   #touching = false
+  #loaded = false
 
   constructor(limit: number) {
     this.#limit = limit
@@ -46,6 +47,19 @@ export class SeriesCatalogue {
 
   get size(): number {
     return this.#live
+  }
+
+  /** How many there are; which, the first write of points reads, so that opening need not wait for it. */
+  async open(database: Database): Promise<void> {
+    const [[count, last] = []] = await database.rows('SELECT count(*), coalesce(max(id), 0) FROM series')
+    this.#live = Number(count)
+    this.#next = Number(last) + 1
+    this.#loaded = this.#live === 0
+  }
+
+  /** Call before `intern`. */
+  async ready(database: Database): Promise<void> {
+    if (!this.#loaded) await this.load(database)
   }
 
   async load(database: Database): Promise<void> {
@@ -62,6 +76,7 @@ export class SeriesCatalogue {
       this.#next = Math.max(this.#next, Number(id) + 1)
     }
     this.#live = rows.length
+    this.#loaded = true
   }
 
   /** Call before the first point of a batch: what was remembered of the last metric is of another request. */

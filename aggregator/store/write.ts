@@ -85,7 +85,7 @@ export class Engine {
   ): Promise<Engine> {
     const engine = new Engine(database, settings, await loadDictionaries(database), say)
     await engine.segments.load(database)
-    await engine.series.load(database)
+    await engine.series.open(database)
     await engine.state.load(database)
     return engine
   }
@@ -96,6 +96,7 @@ export class Engine {
 
   async #write(request: WriteRequest): Promise<Stored[]> {
     const receipts: Stored[] = []
+    if (request.batches.some(({ signal }) => signal === 'metrics')) await this.series.ready(this.database)
     try {
       await this.database.transaction(async () => {
         let offset = 0

@@ -10,7 +10,7 @@ import { openDuckStore } from '../../../aggregator/store/duckdb.ts'
 import { recordLog } from './batches.ts'
 
 const perBatch = 60
-const rounds = Number(process.env.DPULSE_SOAK ?? 6)
+const rounds = Number(process.env.DPULSE_SOAK ?? 4)
 const program = new URL('crash-child.ts', import.meta.url).pathname
 let directory = ''
 beforeEach(async () => {
