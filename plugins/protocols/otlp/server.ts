@@ -130,14 +130,21 @@ class Opened {
       ...(secure ? { tls: secure } : {}),
       ...(options.limits?.grpc ? { limits: options.limits.grpc } : {}),
     })
-    this.#servers.push(server)
     this.#sessions.push(sessions)
-    return server
+    return this.#keep(server)
   }
 
   http(server: ReturnType<typeof createHttpServer>): Server {
-    this.#servers.push(server)
     this.#closeHttp.push(() => server.closeAllConnections())
+    return this.#keep(server)
+  }
+
+  #keep(server: Server): Server {
+    // A connection that cannot be accepted (too many open files) must not end the process; the next one may be.
+    server.on('error', (error) => {
+      if (server.listening) this.#receiver.failure(error)
+    })
+    this.#servers.push(server)
     return server
   }
 

@@ -102,19 +102,19 @@ function scalar(reader: Reader, type: ScalarType): string {
     case 'hex':
       return `"${reader.bytes().toString('hex')}"`
     case 'bool':
-      return reader.varint64() === 0n ? 'false' : 'true'
+      return isSmall(reader) ? String(reader.varint() !== 0) : String(reader.varint64() !== 0n)
     case 'int32':
-      return String(BigInt.asIntN(32, reader.varint64()))
+      return String(BigInt.asIntN(32, wide(reader)))
     case 'uint32':
-      return String(BigInt.asUintN(32, reader.varint64()))
+      return String(BigInt.asUintN(32, wide(reader)))
     case 'sint32': {
-      const raw = Number(BigInt.asUintN(32, reader.varint64()))
+      const raw = Number(BigInt.asUintN(32, wide(reader)))
       return String((raw >>> 1) ^ -(raw & 1))
     }
     case 'int64':
-      return `"${BigInt.asIntN(64, reader.varint64())}"`
+      return isSmall(reader) ? `"${reader.varint()}"` : `"${BigInt.asIntN(64, reader.varint64())}"`
     case 'uint64':
-      return `"${reader.varint64()}"`
+      return isSmall(reader) ? `"${reader.varint()}"` : `"${reader.varint64()}"`
     case 'fixed32':
       return String(reader.fixed32())
     case 'fixed64':
@@ -127,6 +127,14 @@ function scalar(reader: Reader, type: ScalarType): string {
       return type satisfies never
   }
 }
+
+/** Whether the varint that follows is below 2^49, and so exact as a number. */
+function isSmall({ buffer, position }: Reader): boolean {
+  for (let index = 0; index < 7; index++) if ((buffer[position + index] ?? 0) < 0x80) return true
+  return false
+}
+
+const wide = (reader: Reader): bigint => (isSmall(reader) ? BigInt(reader.varint()) : reader.varint64())
 
 function double(value: number): string {
   if (Number.isFinite(value)) return Object.is(value, -0) ? '-0' : String(value)
