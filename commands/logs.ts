@@ -39,7 +39,7 @@ async function printHistory(filter: Parameters, limit: number, options: LogOptio
   let count = 0
   for (let before: string | undefined; count < limit;) {
     const asked = Math.min(mostOnPage, limit - count)
-    const page = await ask(options, '/api/logs', { ...filter, limit: asked, before }, LogPage)
+    const page = await ask(options, '/api/logs', { ...filter, limit: asked, next: before }, LogPage)
     if (page.records.length > 0)
       pages.push(page.records.map(line).join(options.output === 'json' ? ',\n' : '\n'))
     count += page.records.length

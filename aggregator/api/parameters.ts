@@ -177,7 +177,7 @@ export const LogParameters = z.strictObject({
     `Records on this page, at most ${mostRecords}; 1000 by default.`,
     '1000',
   ),
-  before: described(single.max(4096), '`next` of the page before: leads back in time.', 'AAAAAQ'),
+  next: described(single.max(4096), '`next` of the page before: leads back in time.', 'AAAAAQ'),
 })
 export const QueryParameters = z.strictObject({
   ...choice,

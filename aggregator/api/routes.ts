@@ -152,7 +152,7 @@ function addLogs(app: OpenAPIHono, { queries, devices }: ApiParts, admitted: Adm
         limit: asked.limit ?? 1000,
         ...(asked.since !== undefined && { sinceUnixNano: asked.since }),
         ...(asked.until !== undefined && { untilUnixNano: asked.until }),
-        ...(asked.before !== undefined && { before: asked.before }),
+        ...(asked.next !== undefined && { before: asked.next }),
       }
       return context.json(await admitted(context, (signal) => queries.logs(query, signal)), 200)
     },

@@ -217,6 +217,6 @@ const encodeCursor = ({ at, stream, seq, idx }: Key): string =>
 function decodeCursor(cursor: string): string[] {
   const text = Buffer.from(cursor, 'base64url').toString('latin1')
   const match = /^(-?\d{1,19})\.(\d{1,10})\.(\d{1,19})\.(\d{1,10})$/.exec(text)
-  if (!match) throw new QueryRefused('before', 'not a cursor that this store gave out')
+  if (!match) throw new QueryRefused('next', 'not a cursor that this store gave out')
   return match.slice(1)
 }

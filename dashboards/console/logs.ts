@@ -51,7 +51,7 @@ export function logsView(context: ViewContext): void {
   }
   older.addEventListener('click', async () => {
     const before = next
-    const query = { ...form.filter(), ...form.range(), limit: pageSize, before }
+    const query = { ...form.filter(), ...form.range(), limit: pageSize, next: before }
     const page = await ask<LogPage>('/api/logs', query, AbortSignal.any([signal, ending.signal]))
     if (page === undefined || before !== next) return
     rows.append(page.records)

@@ -263,7 +263,7 @@ function pageOf(all: readonly LogRecordRow[], query: LogQuery) {
   })
   const end =
     query.before === undefined ? fitting.length : fitting.findIndex(({ id }) => `at-${id}` === query.before)
-  if (end < 0) throw new QueryRefused('before', 'is no cursor of this search')
+  if (end < 0) throw new QueryRefused('next', 'is no cursor of this search')
   const start = Math.max(0, end - query.limit)
   const records = fitting.slice(start, end)
   return { records, ...(start > 0 && { next: `at-${fitting[start]?.id}` }) }

@@ -88,7 +88,7 @@ describe('parameters', () => {
     ['/api/logs?where=appname', 'where', 'takes key=value'],
     ['/api/logs?selector=site', 'selector', 'takes label=value'],
     ['/api/logs?device=no%20name', 'device', 'takes the name of a device'],
-    ['/api/logs?before=elsewhere', 'before', 'no cursor'],
+    ['/api/logs?next=elsewhere', 'next', 'no cursor'],
     ['/api/logs?sverity=warn', 'sverity', 'no such parameter'],
     [`/api/logs?text=${'x'.repeat(1001)}`, 'text', 'at most 1000'],
     ['/api/query', 'metric', 'is needed'],
@@ -110,7 +110,7 @@ describe('parameters', () => {
     const seen: string[] = []
     let before: string | undefined
     do {
-      const cursor = before === undefined ? '' : `&before=${encodeURIComponent(before)}`
+      const cursor = before === undefined ? '' : `&next=${encodeURIComponent(before)}`
       const page = (await (await fetch(`${url}/api/logs?limit=7${cursor}`)).json()) as {
         records: { id: string; time: string }[]
         next?: string
