@@ -5,7 +5,7 @@ import { DuckDBConnection } from '@duckdb/node-api'
 import type { DuckDBValue } from '@duckdb/node-api'
 import duckdb from '@duckdb/node-bindings'
 import { PermanentError, RetryableError, messageOf } from '../../plugins/contract/errors.ts'
-import { quoted, schemaSql, schemaVersion } from './schema.ts'
+import { filesDirectory, quoted, schemaSql, schemaVersion } from './schema.ts'
 import type { DuckStoreSettings } from './settings.ts'
 
 export type Row = DuckDBValue[]
@@ -21,8 +21,6 @@ export interface Connection {
  * twice: half the CPU of a commit of 100,000. The default is 122,880.
  */
 const rowGroup = 40_960
-
-export const filesDirectory = (directory: string): string => join(directory, 'files')
 
 export class Database {
   readonly directory: string
@@ -133,7 +131,7 @@ export class Mutex {
 
 function openError(directory: string, cause: unknown): Error {
   const text = messageOf(cause)
-  if (/lock/i.test(text)) {
+  if (/conflicting lock|could not set lock/i.test(text)) {
     return new PermanentError('ADDRESS_IN_USE', `another process has the store in ${directory} open`, {
       cause,
     })
@@ -152,6 +150,6 @@ export const isFull = (error: unknown): boolean => fullPattern.test(messageOf(er
 
 /** DuckDB refuses everything after such an error, until it is opened again. */
 export const isFatal = (error: unknown): boolean =>
-  /FATAL|database has been invalidated|INTERNAL Error|was closed|failed to (commit|rollback)/i.test(
+  /FATAL|database has been invalidated|INTERNAL Error|(was|has been) closed|failed to (commit|rollback)/i.test(
     messageOf(error),
   )

@@ -19,7 +19,7 @@ import type {
 } from './messages.ts'
 import { searchLogs } from './query-logs.ts'
 import { latestValues, queryMetric } from './query-series.ts'
-import { QueryRunner, fileInError } from './runner.ts'
+import { QueryRunner, fileInError, longMs } from './runner.ts'
 import type { QueryContext } from './runner.ts'
 import type { DuckStoreSettings } from './settings.ts'
 import { Engine } from './write.ts'
@@ -103,11 +103,12 @@ async function write(request: WriteRequest): Promise<Calls['write']['answer']> {
 async function ask<T>(
   signal: AbortSignal,
   work: (context: QueryContext, opened: Parts) => Promise<T>,
+  timeoutMs = settings.queryTimeoutMs,
 ): Promise<T> {
   const opened = await current()
   for (;;) {
     try {
-      return await opened.runner.run(signal, (context) => work(context, opened))
+      return await opened.runner.run(signal, (context) => work(context, opened), timeoutMs)
     } catch (error) {
       const file = fileInError(error)
       const segment = opened.engine.segments.all.find((each) => each.file === file && !each.unreadable)
@@ -131,7 +132,9 @@ const handlers: {
   write,
   count: async (device, signal) => {
     const { maintenance } = await current()
-    return maintenance.layout.run(() => ask(signal, (context, { counter }) => counter.count(context, device)))
+    return maintenance.layout.run(() =>
+      ask(signal, (context, { counter }) => counter.count(context, device), longMs),
+    )
   },
   status: async () => {
     const { engine, maintenance } = await current()

@@ -6,17 +6,20 @@ import { join } from 'node:path'
 import { messageOf } from '../../plugins/contract/errors.ts'
 import { rank } from '../../plugins/contract/signal.ts'
 import type { Counter } from './count.ts'
-import { Mutex, filesDirectory } from './database.ts'
+import { Mutex } from './database.ts'
 import type { Connection } from './database.ts'
 import type { LogEvent } from './messages.ts'
 import { prune } from './prune.ts'
+import { longMs } from './runner.ts'
 import type { QueryRunner } from './runner.ts'
-import { hotTable, quoted, sortOf } from './schema.ts'
+import { filesDirectory, hotTable, quoted, sortOf } from './schema.ts'
 import type { Segment } from './segments.ts'
 import { sealLatestMs } from './settings.ts'
 import { addTally } from './tally.ts'
 import type { Engine } from './write.ts'
 
+/** Between two looks for what no row speaks of any more: each reads a column of every row. */
+const pruneMs = 6 * 3_600_000
 const never = new AbortController().signal
 
 export class Maintenance {
@@ -31,6 +34,8 @@ export class Maintenance {
   /** The newest failure, until a pass without one. */
   error: string | undefined
   #stopped = false
+  #pruneDue = false
+  #prunedMs = 0
   /** Bytes written since the directory was measured. */
   #grown = 0
 
@@ -152,8 +157,13 @@ export class Maintenance {
       const fields = { file: segment.file, rows: segment.rows, class: segment.class }
       this.#say({ level: 'info', message: 'segment removed: older than its class is kept', fields })
     }
-    if (old.length > 0) await prune(this.#engine, this.#runner)
-    else if (this.#engine.series.size > settings.maxSeries * 0.9) await prune(this.#engine, this.#runner)
+    if (old.length > 0) this.#pruneDue = true
+    const crowded = this.#engine.series.size > settings.maxSeries * 0.9
+    const waitMs = crowded ? pruneMs / 24 : pruneMs
+    if (!(this.#pruneDue || crowded) || nowMs - this.#prunedMs < waitMs) return
+    await prune(this.#engine, this.#runner)
+    this.#pruneDue = false
+    this.#prunedMs = nowMs
   }
 
   /** Keeps the directory below its limit: the least precious class gives first, and of it the oldest. */
@@ -181,8 +191,10 @@ export class Maintenance {
   #remove(segment: Segment): Promise<void> {
     const { database, segments, lock } = this.#engine
     return this.layout.run(async () => {
-      const { found } = await this.#runner.run(never, (context) =>
-        this.#counter.countSegment(context, segment),
+      const { found } = await this.#runner.run(
+        never,
+        (context) => this.#counter.countSegment(context, segment),
+        longMs,
       )
       segments.remove(segment)
       await this.#runner.idle()

@@ -1,4 +1,5 @@
 // Forgets series and Resources that no row speaks of any more, so that their number is bounded by what is kept.
+import { longMs } from './runner.ts'
 import type { QueryContext, QueryRunner } from './runner.ts'
 import type { StoredSignal } from './segments.ts'
 import type { Engine } from './write.ts'
@@ -13,10 +14,14 @@ export async function prune(engine: Engine, runner: QueryRunner): Promise<void> 
     dictionaries.resources.touched.clear()
   })
   try {
-    const unused = await runner.run(never, async (context) => ({
-      series: await unusedIn(context, engine, 'metrics', 'series'),
-      resources: await unusedIn(context, engine, 'logs', 'resource'),
-    }))
+    const unused = await runner.run(
+      never,
+      async (context) => ({
+        series: await unusedIn(context, engine, 'metrics', 'series'),
+        resources: await unusedIn(context, engine, 'logs', 'resource'),
+      }),
+      longMs,
+    )
     await lock.run(async () => {
       const { touched } = dictionaries.resources
       await series.ready(database)

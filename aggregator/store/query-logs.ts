@@ -119,7 +119,7 @@ function recordOf(row: Row): LogRecordRow {
 }
 
 function bodyOf(form: number, text: string): Json {
-  if (form === bodyForm.none) return null
+  if (form === bodyForm.none) return ''
   return form === bodyForm.text ? text : (JSON.parse(text) as Json)
 }
 

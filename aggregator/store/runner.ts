@@ -25,10 +25,15 @@ export class QueryRunner {
     this.#timeoutMs = timeoutMs
   }
 
-  async run<T>(signal: AbortSignal, work: (context: QueryContext) => Promise<T>): Promise<T> {
+  /** `timeoutMs` is for what asks on the store's own behalf, such as counting all there is. */
+  async run<T>(
+    signal: AbortSignal,
+    work: (context: QueryContext) => Promise<T>,
+    timeoutMs = this.#timeoutMs,
+  ): Promise<T> {
     signal.throwIfAborted()
-    const ended = AbortSignal.any([signal, AbortSignal.timeout(this.#timeoutMs)])
-    await this.#enter(ended, signal)
+    const ended = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)])
+    await this.#enter(ended, signal, timeoutMs)
     try {
       const running = this.#execute(ended, work)
       const settled = running.catch(() => undefined)
@@ -39,7 +44,7 @@ export class QueryRunner {
         this.#running.delete(settled)
       }
     } catch (error) {
-      if (ended.aborted) throw this.#reasonOf(signal)
+      if (ended.aborted) throw reasonOf(signal, timeoutMs)
       throw error
     } finally {
       this.#active--
@@ -58,7 +63,7 @@ export class QueryRunner {
     await this.idle()
   }
 
-  async #enter(ended: AbortSignal, signal: AbortSignal): Promise<void> {
+  async #enter(ended: AbortSignal, signal: AbortSignal, timeoutMs: number): Promise<void> {
     while (this.#active >= this.#limit) {
       const { promise, resolve } = Promise.withResolvers<void>()
       this.#waiting.push(resolve)
@@ -69,14 +74,9 @@ export class QueryRunner {
       if (!ended.aborted) continue
       // Whoever was woken for nothing hands the turn on.
       this.#waiting.shift()?.()
-      throw this.#reasonOf(signal)
+      throw reasonOf(signal, timeoutMs)
     }
     this.#active++
-  }
-
-  #reasonOf(signal: AbortSignal): unknown {
-    if (signal.aborted) return signal.reason
-    return new RetryableError('PEER_TIMEOUT', `the store needed more than ${this.#timeoutMs / 1000} s`)
   }
 
   async #execute<T>(ended: AbortSignal, work: (context: QueryContext) => Promise<T>): Promise<T> {
@@ -101,6 +101,14 @@ export class QueryRunner {
     }
   }
 }
+
+function reasonOf(signal: AbortSignal, timeoutMs: number): unknown {
+  if (signal.aborted) return signal.reason
+  return new RetryableError('PEER_TIMEOUT', `the store needed more than ${timeoutMs / 1000} s`)
+}
+
+/** For counting and for forgetting, which look at every row that is kept. */
+export const longMs = 600_000
 
 /** The file of which DuckDB says that it cannot read it, if the error names one. */
 export function fileInError(error: unknown): string | undefined {

@@ -1,6 +1,7 @@
 // The tables of the embedded store. Rows lie in `segments`: a table `hot_<id>` of recent rows of one signal and class,
 // or, once sealed, a Parquet file with the same columns. Every row says which record of which batch of which stream it
 // is, so that what the store holds can be counted and named.
+import { join } from 'node:path'
 import type { Layout } from './columns.ts'
 
 /**
@@ -29,7 +30,7 @@ export const logLayout = {
   span_id: 'text',
 } as const satisfies Layout
 
-/** What `body` is: absent, text, or JSON text of another value. */
+/** What `body` is: absent (answered as empty text, as an attribute without a value is), text, or JSON text of another value. */
 export const bodyForm = { none: 0, text: 1, json: 2 } as const
 
 /**
@@ -92,6 +93,9 @@ CREATE TABLE IF NOT EXISTS series (id UINTEGER NOT NULL, device VARCHAR NOT NULL
 
 /** Grows when older files can no longer be read. */
 export const schemaVersion = 1
+
+/** Where the sealed files of a store lie. */
+export const filesDirectory = (directory: string): string => join(directory, 'files')
 
 export const hotTable = (segment: number): string => `hot_${segment}`
 

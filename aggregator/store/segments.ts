@@ -4,9 +4,8 @@ import { existsSync } from 'node:fs'
 import { readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Class } from '../../plugins/contract/signal.ts'
-import { filesDirectory } from './database.ts'
 import type { Database } from './database.ts'
-import { hotTable, quoted } from './schema.ts'
+import { filesDirectory, hotTable, quoted } from './schema.ts'
 
 export type StoredSignal = 'logs' | 'metrics'
 
@@ -89,7 +88,7 @@ export class Segments {
   }
 
   /** Reads the manifest, measures the hot tables, and removes files that no transaction ever named. */
-  async load(database: Database): Promise<void> {
+  async load(database: Database, limits: Readonly<Record<StoredSignal, number>>): Promise<void> {
     const rows = await database.rows(
       `SELECT id, signal, class, file, rows, bytes, at_from, at_to, arrival_from, arrival_to
        FROM segments ORDER BY id`,
@@ -115,7 +114,9 @@ export class Segments {
       await measure(database, segment)
       open.set(`${segment.signal}/${segment.class}`, segment)
     }
-    for (const segment of open.values()) segment.state = 'open'
+    for (const segment of open.values()) {
+      if (segment.rows < limits[segment.signal]) segment.state = 'open'
+    }
     await this.#removeOrphans()
   }
 

@@ -84,7 +84,7 @@ export class Engine {
     say: (event: LogEvent) => void,
   ): Promise<Engine> {
     const engine = new Engine(database, settings, await loadDictionaries(database), say)
-    await engine.segments.load(database)
+    await engine.segments.load(database, settings.segmentRows)
     await engine.series.open(database)
     await engine.state.load(database)
     return engine

@@ -1,5 +1,5 @@
 // Rows that vanish behind the store's back are named; what retention and the limit on bytes remove stays counted.
-import { mkdtemp, readdir, rm } from 'node:fs/promises'
+import { mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { spawn } from 'node:child_process'
@@ -102,7 +102,6 @@ describe('count', () => {
     await store.maintain({ seal: 'all' })
     await store.write([batch(2)], noState)
     const [file = ''] = await files()
-    const { writeFile } = await import('node:fs/promises')
     await writeFile(file, 'not a Parquet file at all')
     const { records } = await store.queries.logs({ limit: 100, where: [] }, never)
     expect(records).toHaveLength(10)
@@ -114,6 +113,21 @@ describe('count', () => {
     await store.write([batch(1), logBatch({ seq: 1, device: 'dpu-2' }, [record(1)])], noState)
     expect(await store.count('dpu-2')).toMatchObject([{ stored: 1 }])
     expect(await store.count('dpu-3')).toEqual([])
+  })
+})
+
+describe('a database that is damaged', () => {
+  test('is refused at the start with an error that names it, and is left as it is', async () => {
+    await store.write([batch(1)], noState)
+    await close()
+    const path = join(directory, 'store.duckdb')
+    const bytes = await readFile(path)
+    bytes.fill(0x5a, 4096, 8192)
+    bytes.fill(0x5a, 0, 64)
+    await writeFile(path, bytes)
+    await expect(open()).rejects.toMatchObject({ name: 'PermanentError', code: 'DATA_CORRUPTED' })
+    await expect(open()).rejects.toThrow(directory)
+    expect((await readFile(path)).equals(bytes)).toBe(true)
   })
 })
 

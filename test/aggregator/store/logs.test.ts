@@ -184,6 +184,6 @@ describe('log records', () => {
   test('a cursor that the store never gave out is refused by name', async () => {
     const asked = fixture.search({ before: 'nonsense' })
     await expect(asked).rejects.toThrow(QueryRefused)
-    await expect(asked).rejects.toMatchObject({ parameter: 'before' })
+    await expect(asked).rejects.toMatchObject({ parameter: 'next' })
   })
 })
