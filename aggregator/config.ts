@@ -6,7 +6,7 @@ import * as z from 'zod'
 import { PermanentError } from '../plugins/contract/errors.ts'
 import { classes } from '../plugins/contract/signal.ts'
 import type { Class } from '../plugins/contract/signal.ts'
-import { address, duration, secret, size } from '../plugins/contract/settings.ts'
+import { address, duration, secret, size, tls } from '../plugins/contract/settings.ts'
 
 const listen = z.array(address)
 
@@ -45,13 +45,24 @@ export const aggregatorConfig = z.strictObject({
   mqtt: z
     .strictObject({
       listen: listen.optional().describe('Addresses of the embedded broker; otherwise loopback, port 1883.'),
-      url: z
-        .string()
-        .regex(/^mqtts?:\/\//, 'expected mqtt://host:port or mqtts://host:port')
+      tls: tls
+        .extend({ listen: listen.min(1).describe('Addresses that speak TLS, usually port 8883.') })
+        .optional()
+        .describe(
+          'The embedded broker with TLS. With `ca` the common name of a client is the collector that it is.',
+        ),
+      external: z
+        .strictObject({
+          urls: z
+            .array(z.string().regex(/^mqtts?:\/\//, 'expected mqtt://host:port or mqtts://host:port'))
+            .min(1)
+            .describe('Brokers, tried in turn.'),
+          username: z.string().optional().describe('Login name.'),
+          password: secret.optional().describe('Password of the login.'),
+          tls: tls.optional().describe('Certificates for mqtts.'),
+        })
         .optional()
         .describe('An external broker instead of the embedded one.'),
-      username: z.string().optional().describe('For the external broker.'),
-      password: secret.optional().describe('For the external broker.'),
       root: z.string().default('dpulse').describe('First level of every topic.'),
       max_connections: z.int().min(1).default(20_000).describe('Clients of the embedded broker at once.'),
     })
@@ -62,6 +73,7 @@ export const aggregatorConfig = z.strictObject({
       grpc: listen.optional().describe('Addresses for OTLP/gRPC; otherwise loopback, port 4327.'),
       http: listen.optional().describe('Addresses for OTLP/HTTP; otherwise loopback, port 4328.'),
       max_request: size.prefault('16MiB').describe('Largest request, decompressed.'),
+      tls: tls.optional().describe('TLS for both, with cert and key.'),
     })
     .prefault({})
     .describe('Where OTLP comes in.'),

@@ -119,8 +119,7 @@ export function openDevices(table: JournalTable, clock: Clock, log: Log): Device
         entry.name = status.hostname
         entry.version = status.version
         entry.labels = status.labels
-        const [kind = '', ...value] = status.identity.split(' ')
-        entry.identity = kind ? [{ kind, value: value.join(' ') }] : []
+        entry.identity = status.identity ? [{ kind: status.identity, value: status.collector }] : []
       }
       save(entry)
     }

@@ -5,8 +5,7 @@ import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { ulid } from 'ulid'
 import { systemClock as clock } from '../collector/clock.ts'
-import { identityFile } from '../collector/identity-file.ts'
-import { resolveIdentity } from '../collector/identity.ts'
+import { identityFile, resolveIdentity } from '../collector/identity.ts'
 import { Logger } from '../collector/logger.ts'
 import { streamKey } from '../plugins/contract/batch.ts'
 import { PermanentError, messageOf } from '../plugins/contract/errors.ts'
@@ -18,7 +17,6 @@ import type { Address } from '../plugins/contract/settings.ts'
 import { topics } from '../plugins/protocols/topics.ts'
 import { startApi } from './api/server.ts'
 import { loadConfig } from './config.ts'
-import type { AggregatorConfig } from './config.ts'
 import { startBroker } from './broker.ts'
 import type { Broker } from './broker.ts'
 import { openDevices } from './devices.ts'
@@ -109,8 +107,9 @@ export async function main(options: ProgramOptions): Promise<void> {
 
   const port = (base: number): number => base + options.portOffset
   const addresses: { name: string; address: string }[] = []
-  const url = config.mqtt.url ?? (options.broker === 'embedded' ? undefined : options.broker)
-  if (url === undefined) {
+  const { external } = config.mqtt
+  const urls = external?.urls ?? (options.broker === 'embedded' ? undefined : [options.broker])
+  if (urls === undefined) {
     broker = open.use(
       await startBroker({
         listen: config.mqtt.listen ?? loopback(port(ports.mqtt)),
@@ -118,6 +117,7 @@ export async function main(options: ProgramOptions): Promise<void> {
         retained: journal.table('dpulse_retained'),
         log,
         limits: { connections: config.mqtt.max_connections },
+        ...(config.mqtt.tls && { tls: config.mqtt.tls }),
         receiver: ingest,
       }),
     )
@@ -129,16 +129,14 @@ export async function main(options: ProgramOptions): Promise<void> {
     }
     for (const address of broker.addresses) addresses.push({ name: 'mqtt', address: `mqtt://${address}` })
   } else {
-    const external = createMqttIngest({ ...clientOptions(config, url), receiver: ingest, log, clock })
-    external
-      .run(signal)
-      .catch((error: unknown) => log.error('MQTT client ended', { error: messageOf(error) }))
+    const client = createMqttIngest({ ...external, urls, root, receiver: ingest, log, clock })
+    client.run(signal).catch((error: unknown) => log.error('MQTT client ended', { error: messageOf(error) }))
     publishAck.to = (topic, text) => {
-      external.publish(topic, text).catch((error: unknown) => {
+      client.publish(topic, text).catch((error: unknown) => {
         log.debug('acknowledgement not published', { topic, error: messageOf(error) })
       })
     }
-    addresses.push({ name: 'mqtt', address: url })
+    for (const address of urls) addresses.push({ name: 'mqtt', address })
   }
   replaying = false
 
@@ -146,6 +144,7 @@ export async function main(options: ProgramOptions): Promise<void> {
     grpc: config.otlp.grpc ?? loopback(port(ports.aggregatorOtlpGrpc)),
     http: config.otlp.http ?? loopback(port(ports.aggregatorOtlpHttp)),
     maxRequestBytes: config.otlp.max_request,
+    ...(config.otlp.tls && { tls: config.otlp.tls }),
     log,
     signal,
   })
@@ -239,10 +238,3 @@ const loopback = (port: number): Address[] => [
   { host: '127.0.0.1', port },
   { host: '::1', port },
 ]
-
-const clientOptions = ({ mqtt }: AggregatorConfig, url: string) => ({
-  urls: [url],
-  root: mqtt.root,
-  ...(mqtt.username === undefined ? {} : { username: mqtt.username }),
-  ...(mqtt.password === undefined ? {} : { password: mqtt.password }),
-})

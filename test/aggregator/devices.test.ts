@@ -37,14 +37,17 @@ async function open(clock = new FakeClock()) {
 describe('the registry of devices', () => {
   test('shows a collector online from its birth until its will', async () => {
     const { devices, only } = await open()
-    devices.onStatus(status({ labels: { 'dpu.rack': 'r1' }, version: '1.2.3', identity: 'dmi MT123' }), false)
+    devices.onStatus(
+      status({ labels: { 'dpu.rack': 'r1' }, version: '1.2.3', identity: 'dmi product_serial' }),
+      false,
+    )
     expect(await only()).toMatchObject({
       device: 'dpu-1',
       name: 'alpha',
       state: 'online',
       version: '1.2.3',
       labels: { 'dpu.rack': 'r1' },
-      identity: [{ kind: 'dmi', value: 'MT123' }],
+      identity: [{ kind: 'dmi product_serial', value: 'dpu-1' }],
       conflicts: [],
     })
     devices.onStatus(status({ state: 'offline' }), false)
