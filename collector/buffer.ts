@@ -7,7 +7,7 @@ import { LogFullError } from '../plugins/protocols/log/index.ts'
 import type { Log } from '../plugins/protocols/log/index.ts'
 import { Disk, commitBytes } from './disk.ts'
 import { letGo } from './held.ts'
-import type { Held } from './held.ts'
+import type { Answer, Held } from './held.ts'
 import { Lane } from './lane.ts'
 import type { Stream } from './stream.ts'
 
@@ -40,6 +40,7 @@ export interface BufferOptions {
 /** A younger batch stays in memory although the log has it: it is about to be sent. */
 const freshMs = 1000
 const retryDiskMs = 1000
+const answerMs = 20
 /** How soon to look again whether the disk has room. */
 const fullDiskMs = 100
 
@@ -49,6 +50,9 @@ export class BatchBuffer {
   readonly #disk: Disk | undefined
   #written: Promise<boolean> | undefined
   #diskRetryMs = 0
+  /** Of sources whose records were dropped, until the count of them is on disk. */
+  #toAnswer: Answer[] = []
+  readonly #stopped = new AbortController()
   /** Of sealed batches of this session in memory. */
   memoryBytes = 0
   /** Times that the log had no room or could not be written. */
@@ -132,11 +136,31 @@ export class BatchBuffer {
     held.state = 'gone'
     if (!held.fromLog) this.memoryBytes -= held.bytes
     stream.settle(held.batch.header, lost, reason, offset >= 0)
-    held.safe?.()
-    held.safe = undefined
+    if (held.safe) {
+      // A source is told of a loss when the count of it outlives a crash.
+      if (lost > 0 && this.#disk) this.#answerOnceKept(this.#disk, held.safe)
+      else held.safe()
+      held.safe = undefined
+    }
     if (offset < 0) return
     const isLast = this.#disk?.done(stream, offset, () => this.#lane(stream.class))
     if (isLast && !stream.current) this.#options.onHeldChange()
+  }
+
+  /** Many at once, and not all the time: each is a write to the disk. */
+  #answerOnceKept(disk: Disk, answer: Answer): void {
+    this.#toAnswer.push(answer)
+    if (this.#toAnswer.length > 1) return
+    const save = () => this.#saveAndAnswer(disk)
+    this.#options.clock.delay(answerMs, this.#stopped.signal).then(save, () => undefined)
+  }
+
+  #saveAndAnswer(disk: Disk): Promise<void> {
+    return disk.save(() => {
+      const answers = this.#toAnswer
+      this.#toAnswer = []
+      return () => answers.forEach((answer) => answer())
+    })
   }
 
   /** Drops and counts a batch; totals that only it told are told again. */
@@ -207,7 +231,8 @@ export class BatchBuffer {
         this.discard(held, 'overflow')
       }
     }
-    await disk?.save()
+    this.#stopped.abort()
+    if (disk) await this.#saveAndAnswer(disk)
   }
 
   get #isShort(): boolean {

@@ -173,9 +173,13 @@ export class Disk {
     if (old.length === ahead.length && backlog.waiting > 0 && !backlog.isReading) void this.#readAhead(name)
   }
 
-  /** Totals and positions to the log's table, room back to the disk. */
-  save(): Promise<void> {
-    this.#saving = this.#saving.then(() => this.#save())
+  /** Totals and positions to the log's table, room back to the disk. `begin` is called when it begins, its result when it ended. */
+  save(begin?: () => () => void): Promise<void> {
+    this.#saving = this.#saving.then(async () => {
+      const end = begin?.()
+      await this.#save()
+      end?.()
+    })
     return this.#saving
   }
 

@@ -176,7 +176,7 @@ export class Outlet {
       this.#sealer.drop(this.#options.device, name, 'budget', count)
       this.refused += count
     }
-    this.#alarm.at(this.#options.clock.elapsedMs() + 1000)
+    this.#alarm.at(this.#options.clock.elapsedMs() + 100)
   }
 
   ready(isReady: boolean): void {
@@ -249,7 +249,7 @@ export class Outlet {
     this.#sender.pump()
     if (this.#stopping) {
       if (this.#buffer.isDrained || !this.#sender.isHealthy) this.#onDrained?.()
-    } else this.#alarm.at(this.#options.clock.elapsedMs() + 1000)
+    } else this.#alarm.at(this.#options.clock.elapsedMs() + 100)
   }
 
   #tick(): void {

@@ -140,7 +140,7 @@ export class Sealer {
   #tell(nowMs: number): number {
     let next = Infinity
     for (const stream of this.#streams) {
-      const due = stream.tellDueMs()
+      const due = stream.tellDueMs(nowMs)
       if (due === undefined) continue
       if (due <= nowMs) this.#sealTotals(stream)
       else if (due < next) next = due
@@ -173,7 +173,7 @@ export class Sealer {
     this.bytes -= open.bytes
     this.records -= open.count
     const nowMs = this.#options.nowMs()
-    const header = open.stream.seal(open.count, open.from, open.to, open.signal, nowMs)
+    const header = open.stream.seal(open.count, open.from, open.to, open.signal)
     const batch = sealBatch(header, open.signal, open.parts)
     open.parts.length = 0 // the device's slot keeps `open` until its next Records
     const { mayWait, safe } = open
@@ -185,7 +185,7 @@ export class Sealer {
   #sealTotals(stream: Stream): void {
     const now = this.#options.nowUnixNano()
     const nowMs = this.#options.nowMs()
-    const header = stream.seal(0, now, now, stream.signal, nowMs)
+    const header = stream.seal(0, now, now, stream.signal)
     const batch = sealBatch(header, stream.signal, [])
     this.#options.onBatch(hold(batch, stream, nowMs, {}))
   }

@@ -34,7 +34,8 @@ export class Stream implements StreamId {
   /** Of which signal the last batch was: the one with the totals alone takes the same way. */
   signal: Signal = 'logs'
   #toldDropped = 0
-  #sealedMs = 0
+  /** Since when totals are untold, as far as anyone looked. */
+  #untoldMs: number | undefined
   #tellAfterMs = firstTellMs
 
   constructor(id: StreamId, current: boolean) {
@@ -46,13 +47,13 @@ export class Stream implements StreamId {
   }
 
   /** The header of the next batch, whose records thereby count as produced. */
-  seal(count: number, from: bigint, to: bigint, signal: Signal, nowMs: number): Header {
+  seal(count: number, from: bigint, to: bigint, signal: Signal): Header {
     this.seq++
     this.produced += count
     this.held += count
     this.batchesHeld++
     this.signal = signal
-    this.#sealedMs = nowMs
+    this.#untoldMs = undefined
     this.#toldDropped = sumOf(this.dropped)
     if (count > 0) this.#tellAfterMs = firstTellMs
     const { collector, device, session, seq, produced } = this
@@ -111,8 +112,10 @@ export class Stream implements StreamId {
   }
 
   /** When a batch with the totals alone is due; undefined where all is told. */
-  tellDueMs(): number | undefined {
-    return this.untold ? this.#sealedMs + this.#tellAfterMs : undefined
+  tellDueMs(nowMs: number): number | undefined {
+    if (!this.untold) return undefined
+    this.#untoldMs ??= nowMs
+    return this.#untoldMs + this.#tellAfterMs
   }
 
   /** Whether the aggregator knows all that a row of the table could tell of this stream. */

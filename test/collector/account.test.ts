@@ -96,7 +96,7 @@ async function play(it: Bench, steps: readonly Step[]): Promise<Emitted[]> {
         const entry = { ids, session, stream: `${session}/${one.device}/${one.class}`, isSafe: false }
         emitted.push(entry)
         it.outlet.accept(recordsOf(ids, { device: one.device, class: one.class }), one.mayWait).then(
-          () => (entry.isSafe = true),
+          () => (entry.isSafe = one.mayWait), // nobody waits for the others
           () => undefined,
         )
         break

@@ -97,9 +97,9 @@ describe('an outlet', () => {
       batch.header.seq === 1
         ? new PermanentError('PEER_REFUSED', 'no')
         : { rejected: batch.header.seq === 2 ? 3 : 0 }
-    await it.outlet.accept(recordsOf(fresh(500)), true)
-    await it.outlet.accept(recordsOf(fresh(500)), true)
-    await it.clock.advance(1100)
+    const done = [1, 2].map(() => it.outlet.accept(recordsOf(fresh(500)), true))
+    await it.clock.advance(1300)
+    await Promise.all(done)
     expect(it.peer.order.at(-1)?.header).toMatchObject({
       seq: 3,
       count: 0,
