@@ -259,7 +259,8 @@ class Checker {
 }
 
 function sentence(issue: z.core.$ZodIssue): string {
-  const { message } = issue
+  // What is wrong with a key is told one level deeper.
+  const message = issue.code === 'invalid_key' ? (issue.issues[0]?.message ?? issue.message) : issue.message
   return message.replace(/^Invalid input: /, '')
 }
 

@@ -209,11 +209,11 @@ pipelines: { p: { sources: [tcp, other], exporters: [fleet] } }
     const answered = once(client, 'data') as Promise<[Buffer]>
     const sending = send(client, total)
     let changes = 0
-    let isSent = false
-    void sending.then(() => (isSent = true))
-    while (!isSent) {
+    const state = { isSent: false }
+    void sending.then(() => (state.isSent = true))
+    while (!state.isSent) {
       await it.apply(yaml(`t${++changes}`))
-      await vi.waitFor(() => expect(isSent || peer.seen.count > (total * changes) / 50).toBe(true), {
+      await vi.waitFor(() => expect(state.isSent || peer.seen.count > (total * changes) / 50).toBe(true), {
         timeout: 60_000,
         interval: 2,
       })
