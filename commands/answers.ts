@@ -1,6 +1,6 @@
 // What the commands need of the answers of the HTTP API. Loose: fields that a newer aggregator adds are passed through
 // to `-o json` untouched.
-import { z } from 'zod'
+import * as z from 'zod'
 
 const attributes = z.record(z.string(), z.unknown())
 const count = z.number()
