@@ -27,7 +27,8 @@ process.exitCode = await run(
     },
     async collector(options) {
       const { main } = await import('./collector/main.ts')
-      await main(options)
+      await offerContract()
+      await main(options, version)
     },
     async aggregator(options) {
       const { main } = await import('./aggregator/main.ts')
@@ -35,11 +36,17 @@ process.exitCode = await run(
     },
     async check(file, options) {
       const { check } = await import('./collector/check.ts')
+      await offerContract()
       await check(file, options)
     },
   },
   process.argv.slice(2),
 )
+
+async function offerContract(): Promise<void> {
+  const { offerContract } = await import('./collector/outside.ts')
+  offerContract(new URL('./plugins/contract/index.ts', import.meta.url).href)
+}
 
 // Beside us in a clone, one folder up in the built package.
 function readVersion(): string {

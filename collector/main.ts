@@ -40,7 +40,7 @@ const settleMs = 3000
 export const definitions: readonly Definition[] = [...plugins, measureSource(new Measures(0n))]
 
 /** Runs until SIGTERM, SIGINT or the end of the parent. @throws what a person must mend before it can start. */
-export async function main(options: ProgramOptions): Promise<void> {
+export async function main(options: ProgramOptions, version: string): Promise<void> {
   const signal = stopSignal(stopMs)
   const parent = connectToParent(() => undefined)
   const logger = new Logger()
@@ -51,7 +51,7 @@ export async function main(options: ProgramOptions): Promise<void> {
   const directory = join(options.data, 'collector')
   await mkdir(directory, { recursive: true, mode: 0o700 })
   const disk = Math.floor((options.maxDisk ?? loaded.config.maxDisk ?? defaultDisk) * diskShare)
-  const identity = await identityOf(options, loaded.config)
+  const identity = await identityOf(options, loaded.config, version)
   await using open = new AsyncDisposableStack()
   open.defer(() => logger.flush())
   const buffer = open.use(await openBuffer(directory, disk, logger))
@@ -79,7 +79,7 @@ export async function main(options: ProgramOptions): Promise<void> {
   await settled(runtime, signal)
   parent.ready(parts(), [...leftOut, ...leftOutOf(runtime)])
   log.info('collector is up', { collector: identity.collector, device: identity.device, data: directory })
-  followChanges(options, signal, logger, async () => {
+  followChanges(options, loaded.text, signal, logger, async () => {
     const again = await load(options)
     for (const problem of again.warnings) log.warn('configuration', { problem })
     if (JSON.stringify(again.config.collector) !== JSON.stringify(loaded.config.collector)) {
@@ -98,11 +98,14 @@ interface Loaded {
   config: CollectorConfig
   leftOut: LeftOut[]
   warnings: string[]
+  /** What the file said. */
+  text: string
 }
 
 /** @throws PermanentError CONFIG_INVALID that tells every problem. */
 async function load(options: ProgramOptions): Promise<Loaded> {
-  if (options.config === undefined) return { ...(await detectConfig(definitions, options)), warnings: [] }
+  if (options.config === undefined)
+    return { ...(await detectConfig(definitions, options)), warnings: [], text: '' }
   const file = resolve(options.config)
   const text = await readFile(file, 'utf8').catch((cause: unknown) => {
     throw new PermanentError('CONFIG_INVALID', `${options.config} cannot be read`, { cause })
@@ -112,21 +115,25 @@ async function load(options: ProgramOptions): Promise<Loaded> {
     const list = problems.map((problem) => `\n  ${textOf(problem)}`).join('')
     throw new PermanentError('CONFIG_INVALID', `${options.config} has problems:${list}`)
   }
-  return { config, leftOut: [], warnings: problems.map(textOf) }
+  return { config, leftOut: [], warnings: problems.map(textOf), text }
 }
 
 /** `line 3: exporters.fleet.type: there is no exporter type otpl; did you mean otlp?` */
 export const textOf = ({ line, path, message }: Problem): string =>
   [...(line === undefined ? [] : [`line ${line}`]), ...(path === '' ? [] : [path]), message].join(': ')
 
-async function identityOf(options: ProgramOptions, config: CollectorConfig): Promise<CollectorIdentity> {
+async function identityOf(
+  options: ProgramOptions,
+  config: CollectorConfig,
+  version: string,
+): Promise<CollectorIdentity> {
   const found = await resolveIdentity(identityFile(options.data))
   const id = config.collector.id ?? found.device
   return {
     collector: id,
     device: id,
     instance: ulid(),
-    version: await version(),
+    version,
     since: new Date().toISOString(),
     hostname: found.hostname || os.hostname(),
     arch: found.arch,
@@ -134,20 +141,6 @@ async function identityOf(options: ProgramOptions, config: CollectorConfig): Pro
     identity: config.collector.id === undefined ? found.source : 'configuration',
     portOffset: options.portOffset,
   }
-}
-
-/** Beside us in a clone, one folder up; in the built package beside the bundle. */
-async function version(): Promise<string> {
-  for (const path of ['../package.json', './package.json']) {
-    try {
-      const text = await readFile(new URL(path, import.meta.url), 'utf8')
-      const { version } = JSON.parse(text) as { version?: string }
-      if (version !== undefined) return version
-    } catch {
-      // Not there: try the next.
-    }
-  }
-  return 'unknown'
 }
 
 async function openBuffer(directory: string, disk: number, logger: Logger): Promise<Log> {
@@ -161,7 +154,7 @@ async function openBuffer(directory: string, disk: number, logger: Logger): Prom
   } catch (cause) {
     if (!(cause instanceof LogLockedError)) throw cause
     const what = `another collector (process ${cause.pid}) works with ${directory}: stop it, or give this one --data DIR`
-    throw new PermanentError('PERMISSION_DENIED', what, { cause })
+    throw new PermanentError('PERMISSION_DENIED', what) // the cause would say it again
   }
 }
 
@@ -204,12 +197,13 @@ function throttled(call: () => void, signal: AbortSignal): () => void {
 /** SIGHUP, and whatever happens to the file. What cannot be used is told, and changes nothing. */
 function followChanges(
   options: ProgramOptions,
+  loaded: string,
   signal: AbortSignal,
   logger: Logger,
   reload: () => Promise<void>,
 ): void {
   const log = logger.for('collector')
-  let last = ''
+  let last = loaded
   const change = async (isAsked: boolean) => {
     try {
       const text = options.config === undefined ? '' : await readFile(options.config, 'utf8')
@@ -224,10 +218,6 @@ function followChanges(
   process.on('SIGHUP', () => void change(true))
   if (options.config === undefined) return
   const file = resolve(options.config)
-  void readFile(file, 'utf8').then(
-    (text) => (last = text),
-    () => undefined,
-  )
   // Editors and mounted volumes replace the file, so its directory is watched.
   let timer: NodeJS.Timeout | undefined
   try {
@@ -241,4 +231,5 @@ function followChanges(
   } catch (error) {
     log.warn('the configuration cannot be watched; SIGHUP reloads it', { error })
   }
+  void change(false) // it may have changed while we started
 }
