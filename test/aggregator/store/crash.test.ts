@@ -28,10 +28,15 @@ function seeded(seed: number): () => number {
 }
 
 /** Runs the writer until it has acknowledged so many writes, and some moments more; the last number it told. */
-async function killAfter(mode: string, acknowledged: number, moreMs: number): Promise<number> {
+async function killAfter(
+  mode: string,
+  before: number,
+  acknowledged: number,
+  moreMs: number,
+): Promise<number> {
   const child = spawn(process.execPath, [program, directory, mode], { stdio: ['ignore', 'pipe', 'inherit'] })
   const exited = once(child, 'exit')
-  let last = 0
+  let last = before
   let seen = 0
   const lines = createInterface({ input: child.stdout })
   lines.on('line', (line) => {
@@ -71,8 +76,9 @@ describe.each(['seal', 'append'])('killed again and again while it does %s', (mo
     'the store has each row exactly once and knows its position',
     async () => {
       const random = seeded(mode === 'seal' ? 7 : 11)
+      let last = 0
       for (let round = 0; round < rounds; round++) {
-        const last = await killAfter(mode, 1 + Math.floor(random() * 12), random() * 60)
+        last = await killAfter(mode, last, 1 + Math.floor(random() * 12), random() * 60)
         await expectEveryRowOnce(last)
       }
     },
