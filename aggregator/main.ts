@@ -28,6 +28,7 @@ import { openLedger } from './ledger.ts'
 import { openLive } from './live.ts'
 import { measuresOf } from './measures.ts'
 import { exportMetrics, prometheusText } from './metrics.ts'
+import { recoverAccounts } from './recovery.ts'
 import { openDuckStore } from './store/duckdb.ts'
 import { recordId } from './store/query-logs.ts'
 import { openWriter } from './writer.ts'
@@ -86,6 +87,7 @@ export async function main(options: ProgramOptions): Promise<void> {
     }),
   )
   const writer = await openWriter({ journal, store, log, clock })
+  await recoverAccounts(journal, ingest.accounts, writer.position, Date.now(), log)
   const ledger = openLedger({
     book: ingest.accounts,
     writer,

@@ -36,7 +36,10 @@ export const LogRecord = z
 export const LogPage = z
   .object({
     records: z.array(LogRecord).openapi({ description: 'Oldest first' }),
-    next: z.string().optional().openapi({ description: 'Give it back as the parameter `next` for older records' }),
+    next: z
+      .string()
+      .optional()
+      .openapi({ description: 'Give it back as the parameter `next` for older records' }),
   })
   .openapi('LogPage')
 

@@ -8,6 +8,7 @@ import { expect, onTestFinished, test } from 'vitest'
 import { openIngest } from '../../aggregator/ingest.ts'
 import { openLogJournal } from '../../aggregator/journal/log.ts'
 import { openLedger } from '../../aggregator/ledger.ts'
+import { recoverAccounts } from '../../aggregator/recovery.ts'
 import { openDuckStore } from '../../aggregator/store/duckdb.ts'
 import { openWriter } from '../../aggregator/writer.ts'
 import { streamKey } from '../../plugins/contract/batch.ts'
@@ -38,6 +39,7 @@ async function openParts(directory: string, { writes = true } = {}) {
     openIngest({ journal, log, clock, device: 'the-aggregator', acknowledge: () => undefined }),
   )
   const writer = await openWriter({ journal, store, log, clock })
+  await recoverAccounts(journal, ingest.accounts, writer.position, Date.now(), log)
   const ended = (): boolean => false
   const ledger = openLedger({ book: ingest.accounts, writer, store, journal, clock, log, ended })
   const running = writes ? writer.run(stop.signal) : Promise.resolve()
@@ -137,5 +139,32 @@ test('a batch deleted from the journal before it was stored unbalances the strea
   expect(report).toMatchObject({ produced: 5 * perBatch, stored: 4 * perBatch, inFlight: 0, balanced: false })
   expect(streamKey(batch(3).header)).toContain(report.streams[0]?.device)
   expect(report.streams[0]).toMatchObject({ missing: [[3, 3]], balanced: false })
+  await second.close()
+})
+
+test('a batch whose commit was cut off behind its entry, before its account, is in both books after a restart', async () => {
+  const directory = directoryOfTest()
+  const first = await openParts(directory)
+  for (const seq of [1, 2]) await first.take(batch(seq))
+  await first.caughtUp()
+  await first.close()
+  const journal = await openLogJournal(join(directory, 'journal'))
+  await journal.append([{ topic: 'otlp_logs', key: 'any', value: compressSync(batch(3).bytes, 'zstd') }], [])
+  await journal[Symbol.asyncDispose]()
+
+  const second = await openParts(directory)
+  await eventually(
+    'the third is stored',
+    10,
+    async () => (await second.ledger.report()).stored === 3 * perBatch,
+  )
+  // The collector was not told, and sends it again.
+  await second.take(batch(3))
+  expect(await second.ledger.report()).toMatchObject({
+    produced: 3 * perBatch,
+    stored: 3 * perBatch,
+    inFlight: 0,
+    balanced: true,
+  })
   await second.close()
 })
