@@ -111,6 +111,7 @@ export function openDevices(table: JournalTable, clock: Clock, log: Log): Device
       bornUnixNano: known?.bornUnixNano ?? now,
       replayed,
     })
+    endPredecessors(runs, status)
     prune(runs, now)
     for (const device of new Set([status.collector, ...status.devices])) {
       const entry = touch(device, status.collector)
@@ -202,6 +203,16 @@ export function openDevices(table: JournalTable, clock: Clock, log: Log): Device
       }
       await Promise.all(writing)
     },
+  }
+}
+
+/** A run that knows where another one's streams ended has its buffer: that one is over, though its batches still come. */
+function endPredecessors(runs: Map<string, Instance>, { instance, ended, held }: Status): void {
+  const over = new Set([...ended, ...held].map(({ session }) => session))
+  for (const [id, run] of runs) {
+    if (id !== instance && over.has(run.status.session)) {
+      runs.set(id, { ...run, status: { ...run.status, state: 'offline' } })
+    }
   }
 }
 

@@ -78,6 +78,17 @@ describe('the registry of devices', () => {
     )
   })
 
+  test('takes the backlog of a run that was killed for no sign of its life', async () => {
+    const { devices, clock, only } = await open()
+    devices.onStatus(status({}), false)
+    await clock.advance(1000)
+    const ended = [{ session: 'a', device: 'dpu-1', class: 'log' as const, seq: 3, produced: 9, dropped: {} }]
+    devices.onStatus(status({ instance: 'run-b', session: 'b', ended }), false)
+    await clock.advance(1000)
+    devices.onBatch(header('dpu-1', 'dpu-1', 'a'))
+    expect(await only()).toMatchObject({ state: 'online', conflicts: [] })
+  })
+
   test('forgets a conflict when one of the two falls silent', async () => {
     const { devices, clock, only } = await open()
     devices.onStatus(status({}), false)
