@@ -31,6 +31,8 @@ export interface BufferOptions {
   logger: Logger
   streams: () => readonly Stream[]
   currentStream: (header: Header) => Stream | undefined
+  /** For how long the peer has taken nothing of what it should. */
+  peerSilentMs: () => number
   /** Something can be sent, or there is room. */
   onChange: () => void
   /** What is held of earlier sessions changed. */
@@ -41,6 +43,8 @@ export interface BufferOptions {
 const freshMs = 1000
 const retryDiskMs = 1000
 const answerMs = 20
+/** With a silent peer: so that batches which come together share a commit. */
+const silentSpillMs = 10
 /** How soon to look again whether the disk has room. */
 const fullDiskMs = 100
 
@@ -98,6 +102,15 @@ export class BatchBuffer {
   add(held: Held): void {
     this.memoryBytes += held.bytes
     this.#lane(held.stream.class).add(held)
+  }
+
+  /**
+   * When a batch is to go to the log, from its sealing. While the peer takes nothing, hoping for `spill` again with each
+   * batch would only slow down sources that wait for it.
+   */
+  get spillAfterMs(): number {
+    const { limits, peerSilentMs } = this.#options
+    return peerSilentMs() > limits.spillMs ? Math.min(limits.spillMs, silentSpillMs) : limits.spillMs
   }
 
   hasFresh(name: Class): boolean {
@@ -195,6 +208,7 @@ export class BatchBuffer {
     const { clock, limits } = this.#options
     const nowMs = clock.elapsedMs()
     const keepMs = Math.max(freshMs, limits.spillMs)
+    const spillMs = this.spillAfterMs
     const disk = this.#disk
     let spillDue = Infinity
     let evictDue = Infinity
@@ -204,7 +218,7 @@ export class BatchBuffer {
       }
       if (!disk) continue
       lane.eachToEvict(this.#isShort ? Infinity : nowMs - keepMs, (held) => this.#evict(held))
-      spillDue = Math.min(spillDue, lane.spillDueMs(this.#isShort ? 0 : limits.spillMs))
+      spillDue = Math.min(spillDue, lane.spillDueMs(this.#isShort ? 0 : spillMs))
       evictDue = Math.min(evictDue, lane.evictDueMs(keepMs))
     }
     if (!disk) return Infinity
@@ -261,11 +275,11 @@ export class BatchBuffer {
   }
 
   async #spillOnce(all: boolean): Promise<boolean> {
-    const { clock, limits, logger } = this.#options
+    const { clock, logger } = this.#options
     const disk = this.#disk
     const nowMs = clock.elapsedMs()
     const chosen = disk
-      ? this.#choose(disk, all || this.#isShort ? Infinity : nowMs - limits.spillMs, all)
+      ? this.#choose(disk, all || this.#isShort ? Infinity : nowMs - this.spillAfterMs, all)
       : []
     if (!disk || chosen.length === 0) return false
     try {

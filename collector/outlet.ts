@@ -81,6 +81,7 @@ export class Outlet {
       logger: options.logger,
       streams: () => this.#sealer.streams,
       currentStream: (header) => this.#currentStream(header),
+      peerSilentMs: () => this.#sender.silentMs,
       onChange: () => this.#changed(),
       onHeldChange: options.onStatusChange,
     })
@@ -92,8 +93,8 @@ export class Outlet {
       nowUnixNano: () => clock.nowUnixNano(),
       onBatch: (held) => {
         this.#buffer.add(held)
-        this.#alarm.at(nowMs() + limits.spillMs)
         this.#sender.pump()
+        this.#alarm.at(nowMs() + this.#buffer.spillAfterMs)
       },
     })
     this.#sender = new Sender({

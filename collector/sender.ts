@@ -56,11 +56,14 @@ export class Sender {
   #isStopped = false
   /** Failures of the peer since its last success: then one batch at a time tries whether it is back. */
   #failures = 0
+  /** When the peer last took something, or was last given something while it owed nothing. */
+  #progressMs: number
   #pausedUntilMs = 0
 
   constructor(options: SenderOptions) {
     this.#options = options
     this.#window = Math.min(8, options.window)
+    this.#progressMs = options.clock.elapsedMs()
   }
 
   get inFlight(): number {
@@ -72,7 +75,14 @@ export class Sender {
     return this.#isReady && this.#failures === 0
   }
 
+  /** For how long the peer has been away, refused, or left unanswered what it was given; 0 while all is well. */
+  get silentMs(): number {
+    if (this.isHealthy && this.#attempts.size === 0) return 0
+    return this.#options.clock.elapsedMs() - this.#progressMs
+  }
+
   ready(isReady: boolean): void {
+    if (this.isHealthy && this.#attempts.size === 0) this.#progressMs = this.#options.clock.elapsedMs()
     this.#isReady = isReady
     if (isReady) {
       // A new connection is no reason to wait for the end of a back-off.
@@ -143,6 +153,7 @@ export class Sender {
   #start(held: Held, nowMs: number): void {
     const attempt: Attempt = { held, startedMs: nowMs, controller: new AbortController(), finished: false }
     held.attempts++
+    if (this.isHealthy && this.#attempts.size === 0) this.#progressMs = nowMs
     this.#attempts.add(attempt)
     this.#inClass[rank[held.stream.class]]! += 1 // one entry for each class
     this.#bytesInFlight += held.bytes
@@ -173,6 +184,7 @@ export class Sender {
     this.#adapt(durationMs, !held.fromLog && this.#freshInFlight >= this.#window)
     this.#end(attempt)
     this.#failures = 0
+    this.#progressMs = this.#options.clock.elapsedMs()
     this.#options.buffer.settle(held, rejected, 'rejected')
     if (rejected > 0) {
       this.#options.logger.warn('records rejected by the peer', { rejected, reason: receipt.reason })
