@@ -4,6 +4,9 @@ import process from 'node:process'
 import { fileURLToPath } from 'node:url'
 import { run } from './commands/program.ts'
 
+// DuckDB's queries and commits each hold one of libuv's threads; the journal's syncs must not wait for them.
+process.env.UV_THREADPOOL_SIZE ??= '8'
+
 // A reader that has seen enough (`dpulse logs | head`) is no failure.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code === 'EPIPE') process.exit(0)

@@ -96,11 +96,10 @@ export async function openWriter(options: WriterOptions): Promise<Writer> {
     return mine
   }
 
-  function headerOf(entry: JournalEntry): { header: Header; bytes: Uint8Array } | undefined {
+  function headerOf(entry: JournalEntry): Header | undefined {
     try {
-      const bytes = decompressSync(entry.value, maxBatchBytes)
-      const header = findHeader(bytes)
-      if (header) return { header, bytes }
+      const header = findHeader(decompressSync(entry.value, maxBatchBytes))
+      if (header) return header
     } catch (error) {
       log.error('journal entry unreadable', { ...where(entry), error: messageOf(error) })
     }
@@ -113,9 +112,8 @@ export async function openWriter(options: WriterOptions): Promise<Writer> {
     // Duplicates within the group: its own numbers are not yet in the committed sets.
     const fresh = new Map<string, Set<number>>()
     for (const entry of entries) {
-      const read = headerOf(entry)
-      if (!read) continue
-      const { header, bytes } = read
+      const header = headerOf(entry)
+      if (!header) continue
       const key = streamKey(header)
       let own = fresh.get(key)
       if (!own) fresh.set(key, (own = new Set()))
@@ -127,7 +125,8 @@ export async function openWriter(options: WriterOptions): Promise<Writer> {
       const signal = signalOf[entry.topic] ?? 'logs'
       group.headers.push({ header, key, signal })
       if (signal === 'traces' || header.count === 0) continue
-      group.batches.push({ header, signal, value: bytes, arrivedUnixNano: entry.arrivedUnixNano })
+      // As it lies in the journal: the store's thread opens it, and fewer bytes are handed over.
+      group.batches.push({ header, signal, value: entry.value, arrivedUnixNano: entry.arrivedUnixNano })
     }
     return group
   }
