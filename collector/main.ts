@@ -69,6 +69,9 @@ export async function main(options: ProgramOptions, version: string): Promise<vo
   const api = await openApi(runtime, loaded.config, options, logger)
   if (api) open.use(api)
   await runtime.apply(loaded.config)
+  for (const id of orphansOf(buffer, loaded.config)) {
+    log.warn('the buffer holds batches of an exporter that is not configured any more', { exporter: id })
+  }
 
   let leftOut = loaded.leftOut
   const parts = (): Part[] => [
@@ -156,6 +159,14 @@ async function openBuffer(directory: string, disk: number, logger: Logger): Prom
     const what = `another collector (process ${cause.pid}) works with ${directory}: stop it, or give this one --data DIR`
     throw new PermanentError('PERMISSION_DENIED', what) // the cause would say it again
   }
+}
+
+/** They are kept, and sent when an exporter of that id comes back. */
+function orphansOf(buffer: Log, config: CollectorConfig): string[] {
+  const known = new Set(config.exporters.map(({ id }) => id))
+  const held = buffer.topics().filter((name) => buffer.topic(name).bytes > 0)
+  const ids = new Set(held.map((name) => name.split('/', 1)[0] ?? ''))
+  return [...ids].filter((id) => !known.has(id))
 }
 
 async function openApi(

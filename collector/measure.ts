@@ -40,6 +40,8 @@ export interface BufferGauges {
   diskBatches: number
   inFlight: number
   waiting: number
+  /** What its streams lost, by reason; of this session. */
+  lost: Dropped
 }
 
 export const collectorMetrics = {
@@ -143,8 +145,10 @@ export class Measures {
     }))
     for (const { meter, who } of meters) add('dpulse.collector.records.in', meter.in, who)
     for (const { meter, who } of meters) add('dpulse.collector.records.out', meter.out, who)
+    const lost = new Map(this.buffers().map((gauges) => [gauges.id, gauges.lost]))
     for (const { meter, who } of meters) {
-      for (const [reason, count] of Object.entries(meter.dropped)) {
+      const dropped = meter.kind === 'exporter' ? (lost.get(meter.id) ?? {}) : meter.dropped
+      for (const [reason, count] of Object.entries(dropped)) {
         add('dpulse.collector.records.dropped', count, { ...who, 'dpulse.reason': reason })
       }
     }

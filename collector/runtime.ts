@@ -1,7 +1,7 @@
 // Builds what a configuration describes, starts it (exporters first, sources last), changes it while it runs without
 // touching what stays the same, and stops it in reverse, draining the buffers.
-import { PermanentError, messageOf } from '../plugins/contract/index.ts'
-import type { Clock, Processor } from '../plugins/contract/index.ts'
+import { PermanentError, lossReasons, messageOf } from '../plugins/contract/index.ts'
+import type { Clock, Dropped, Processor } from '../plugins/contract/index.ts'
 import type { LeftOut, Part } from '../plugins/contract/parent.ts'
 import type { Log } from '../plugins/protocols/log/index.ts'
 import { Chain } from './chain.ts'
@@ -301,7 +301,19 @@ const gaugesOf = (id: string, outlet: Outlet) => ({
   diskBatches: outlet.buffer.diskBatches,
   inFlight: outlet.sender.inFlight,
   waiting: outlet.waiting,
+  lost: lostOf(outlet),
 })
+
+function lostOf(outlet: Outlet): Dropped {
+  const lost: Dropped = {}
+  for (const { dropped } of outlet.streams) {
+    for (const reason of lossReasons) {
+      const count = dropped[reason]
+      if (count !== undefined) lost[reason] = (lost[reason] ?? 0) + count
+    }
+  }
+  return lost
+}
 
 /** What a parent or a person is told of components that did not come up. */
 export const leftOutOf = (runtime: Runtime): LeftOut[] =>

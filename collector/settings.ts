@@ -20,7 +20,7 @@ export const bufferSettings = z
     max_age: duration.prefault('7d').describe('Older records are dropped, and counted as expired.'),
     spill: duration
       .prefault('1s')
-      .describe('What is not acknowledged by then is written to the disk; 0 writes everything first.'),
+      .describe('What is not acknowledged by then is written to the disk; 0 writes everything at once.'),
     timeout: duration.prefault('30s').describe('An attempt that takes longer has failed.'),
     in_flight: z.int().min(1).max(1024).default(32).describe('Most batches that may be under way.'),
     max_streams: z.int().min(1).max(1_000_000).default(10_000).describe('Most pairs of device and class.'),
