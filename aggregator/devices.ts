@@ -97,6 +97,7 @@ export function openDevices(table: JournalTable, clock: Clock, log: Log): Device
 
   function onStatus(status: Status, replayed: boolean): void {
     let runs = instances.get(status.collector)
+    if (!runs && !entries.has(status.collector) && entries.size >= deviceLimit) return
     if (!runs) instances.set(status.collector, (runs = new Map()))
     const now = clock.nowUnixNano()
     const known = runs.get(status.instance)

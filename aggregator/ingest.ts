@@ -7,6 +7,7 @@ import { PermanentError, codeOf, messageOf } from '../plugins/contract/errors.ts
 import type { Signal } from '../plugins/contract/signal.ts'
 import { compressSync, decompressSync } from '../plugins/protocols/compression.ts'
 import type { Handled } from '../plugins/protocols/otlp/answers.ts'
+import { deviceFromHostId } from '../plugins/protocols/otlp/device.ts'
 import { believedHeader, splitRequest } from '../plugins/protocols/otlp/split.ts'
 import { statusSchema } from '../plugins/protocols/topics.ts'
 import type { Ack, Status } from '../plugins/protocols/topics.ts'
@@ -43,6 +44,8 @@ export interface IngestLimits {
 }
 
 const MiB = 1024 * 1024
+/** Twice what our collectors allow themselves. */
+const statusBytes = MiB / 2
 export const ingestLimits: IngestLimits = {
   requestBytes: 16 * MiB,
   waitingBytes: 64 * MiB,
@@ -145,7 +148,9 @@ class JournalIngest implements Ingest {
       if (header?.collector === collector) {
         await this.#add({ header, signal, value: payload, request: this.#kept(bytes) })
       } else {
-        const { rejected, message } = await this.#addForeign(signal, bytes, collector)
+        // A sender may call itself as it likes in its topic; the name of its stream is one that a header may hold.
+        const sender = deviceFromHostId(collector)
+        const { rejected, message } = await this.#addForeign(signal, bytes, sender)
         if (rejected > 0) this.#options.log.warn('records fit no batch', { topic, rejected, reason: message })
       }
       this.counters.bytes += payload.length
@@ -176,6 +181,7 @@ class JournalIngest implements Ingest {
   onStatus(collector: string, payload: Uint8Array): boolean {
     let status: Status
     try {
+      if (payload.length > statusBytes) throw new Error(`it has ${payload.length} bytes`)
       status = statusSchema.parse(JSON.parse(Buffer.from(payload).toString()))
       if (status.collector !== collector) throw new Error(`it speaks of the collector ${status.collector}`)
     } catch (error) {
@@ -299,6 +305,7 @@ class JournalIngest implements Ingest {
 
 const entryOf = ({ header, signal, value }: Sealed): AppendEntry => ({
   topic: signalTopics[signal],
+  class: header.class,
   key: header.device,
   value,
 })

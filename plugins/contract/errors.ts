@@ -61,7 +61,8 @@ export function messageOf(error: unknown): string {
       break
     }
     const text = cause.message || (cause as NodeJS.ErrnoException).code || cause.name
-    if (!parts.includes(text)) parts.push(text)
+    // Many a message repeats its cause.
+    if (!parts.some((part) => part.includes(text))) parts.push(text)
     cause = cause.cause
   }
   return parts.join(': ')

@@ -1,6 +1,7 @@
 // What travels over MQTT between collectors and aggregators besides telemetry: the names of the topics, and the
 // shapes of acknowledgements and births. Both ends parse with these schemas.
 import * as z from 'zod'
+import { isDeviceId } from '../contract/batch.ts'
 import { classes, isClass, isSignal } from '../contract/signal.ts'
 import type { Class, Signal } from '../contract/signal.ts'
 
@@ -44,9 +45,14 @@ export const ackSchema = z.object({
 })
 export type Ack = z.infer<typeof ackSchema>
 
+const id = z.string().refine(isDeviceId, 'expected 1 to 64 of a-z, 0-9 and -')
+const session = z.string().max(64)
+/** What is only shown. */
+const shown = z.string().max(256).default('')
+
 const streamEnd = z.object({
-  session: z.string(),
-  device: z.string(),
+  session,
+  device: id,
   class: z.enum(classes),
   /** Number of the stream's last batch. */
   seq: z.number().int().min(0),
@@ -62,27 +68,25 @@ export type StreamEnd = z.infer<typeof streamEnd>
  */
 export const statusSchema = z.object({
   state: z.enum(['online', 'offline']),
-  collector: z.string(),
-  instance: z.string(),
-  version: z.string().default(''),
+  collector: id,
+  instance: z.string().max(64),
+  version: shown,
   /** RFC 3339. */
-  since: z.string().default(''),
-  hostname: z.string().default(''),
-  arch: z.string().default(''),
+  since: shown,
+  hostname: shown,
+  arch: shown,
   labels: z.record(z.string(), z.string()).default({}),
   /** Where the collector's id comes from: `dmi product_serial`, `machine-id`, … */
-  identity: z.string().default(''),
+  identity: shown,
   /** Devices about which it reports. */
-  devices: z.array(z.string()).default([]),
+  devices: z.array(id).default([]),
   /** The session in force of the exporter that speaks here. */
-  session: z.string().default(''),
+  session: session.default(''),
   /** Where each stream of earlier sessions ended, as far as the buffer kept it. */
   ended: z.array(streamEnd).default([]),
   /** Records of earlier sessions that the buffer still holds: they will come. What is in neither is unknown. */
   held: z
-    .array(
-      z.object({ session: z.string(), device: z.string(), class: z.enum(classes), count: z.number().int() }),
-    )
+    .array(z.object({ session, device: id, class: z.enum(classes), count: z.number().int() }))
     .default([]),
 })
 export type Status = z.infer<typeof statusSchema>

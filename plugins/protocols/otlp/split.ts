@@ -101,13 +101,15 @@ function refusal(recordBytes: number, shellBytes: number): string | undefined {
 }
 
 /**
- * The header of a request that is a batch as our sealer made it: exactly one header, and as many records as it
- * counts. Everything else counts as a request without one. Whether its collector may speak is for the caller.
+ * The header of a request that is a batch as our sealer made it: exactly one header, as many records as it counts, and
+ * a total that includes them. Everything else counts as a request without one. Whether its collector may speak is for
+ * the caller.
  */
 export function believedHeader(signal: Signal, bytes: Uint8Array): Header | undefined {
   try {
     const header = findHeader(bytes)
-    return header && countRecords(signal, bytes) === header.count ? header : undefined
+    if (!header || header.produced < header.count) return undefined
+    return countRecords(signal, bytes) === header.count ? header : undefined
   } catch (error) {
     if (error instanceof WireError) return undefined
     throw error
