@@ -60,6 +60,7 @@ const unusedTransports: Plugin = {
 }
 
 const bundled: BuildOptions = {
+  absWorkingDir: root,
   bundle: true,
   platform: 'node',
   target: 'node24',
@@ -67,7 +68,7 @@ const bundled: BuildOptions = {
   // Names stay, for the stack of an error. The text is held in memory: without spaces it takes 10 MB less.
   minifySyntax: true,
   minifyWhitespace: true,
-  legalComments: 'linked',
+  legalComments: 'none',
   external: ['koffi'],
   // Node's own streams, of which this is a copy for browsers and old versions.
   alias: { 'readable-stream': 'node:stream' },
@@ -93,8 +94,25 @@ async function bundleCollector(): Promise<void> {
   const inputs = Object.keys(metafile.inputs)
   const stray = inputs.filter((input) => serversOnly.some((name) => input.includes(`node_modules/${name}`)))
   if (stray.length > 0) throw new Error(`the collector's bundle carries ${stray.slice(0, 3).join(', ')}`)
+  writeFileSync(join(out, 'collector.licenses.txt'), licensesOf(inputs))
   const { size } = statSync(join(out, 'collector.js'))
   process.stdout.write(`collector.js: ${(size / 1e6).toFixed(2)} MB from ${inputs.length} files\n`)
+}
+
+/** The licences of what the bundle carries, in full, as they ask for. */
+function licensesOf(inputs: readonly string[]): string {
+  const packages = inputs.flatMap((input) => /^.*node_modules\/(?:@[^/]+\/)?[^/]+/.exec(input)?.[0] ?? [])
+  const texts = [...new Set(packages)].toSorted().map((folder) => {
+    const { name, version, license } = JSON.parse(
+      readFileSync(join(root, folder, 'package.json'), 'utf8'),
+    ) as {
+      [key: string]: unknown
+    }
+    const file = readdirSync(join(root, folder)).find((one) => /^(licen[cs]e|copying)/i.test(one))
+    const text = file === undefined ? '' : readFileSync(join(root, folder, file), 'utf8').trim()
+    return `${String(name)} ${String(version)}, ${String(license)}\n\n${text}\n`
+  })
+  return texts.join(`\n${'-'.repeat(80)}\n\n`)
 }
 
 compile()
