@@ -69,10 +69,16 @@ interface Group {
 
 const damageLimit = 1000
 
+/** A commit should take so long: whatever comes next waits for it, and for the group that was read meanwhile. */
+const commitTargetMs = 300
+/** Of the limits of a group: what is written however slow the store is. */
+const leastPortion = 0.01
+
 /** Loads the committed state. @throws what the store throws when it cannot be opened. */
 export async function openWriter(options: WriterOptions): Promise<Writer> {
   const { journal, store, log, clock } = options
   const { groupRecords = 100_000, groupBytes = 16 * 1024 * 1024, maxBatchBytes = 8 * 1024 * 1024 } = options
+  const groupEntries = Math.ceil(groupRecords / 100)
   const loaded = await store.load()
   const streams = new Map<string, WrittenStream>()
   for (const [key, row] of loaded.streams) streams.set(key, decodeStream(row))
@@ -88,6 +94,8 @@ export async function openWriter(options: WriterOptions): Promise<Writer> {
     retries: 0,
   }
   let turn: Promise<unknown> = Promise.resolve()
+  /** Of the limits of a group, as much as the store has lately been able to commit in the time that it should take. */
+  let portion = 0.1
 
   /** Runs one after the other whatever touches the store's newest commit. */
   function exclusive<T>(task: () => Promise<T>): Promise<T> {
@@ -164,6 +172,7 @@ export async function openWriter(options: WriterOptions): Promise<Writer> {
         })
         counters.commits++
         counters.commitMs += clock.elapsedMs() - began
+        adapt(clock.elapsedMs() - began, group)
         break
       } catch (error) {
         if (signal.aborted) throw error
@@ -179,6 +188,13 @@ export async function openWriter(options: WriterOptions): Promise<Writer> {
     for (const { header } of group.headers) counters.records += header.count
   }
 
+  function adapt(tookMs: number, { headers }: Group): void {
+    const factor = Math.min(2, Math.max(0.5, commitTargetMs / Math.max(1, tookMs)))
+    // A group that was small tells nothing of a large one.
+    if (factor < 1 || headers.length >= (portion * groupEntries) / 2)
+      portion = Math.min(1, Math.max(leastPortion, portion * factor))
+  }
+
   async function run(signal: AbortSignal): Promise<void> {
     // While the store commits one group, the next one is read and opened.
     let committing: Promise<void> = Promise.resolve()
@@ -187,7 +203,7 @@ export async function openWriter(options: WriterOptions): Promise<Writer> {
       while (!signal.aborted) {
         const read = await journal.read(
           reading,
-          { entries: Math.ceil(groupRecords / 100), bytes: groupBytes },
+          { entries: Math.ceil(groupEntries * portion), bytes: Math.ceil(groupBytes * portion) },
           signal,
         )
         for (const lost of read.damage) {

@@ -1,6 +1,8 @@
 // The journal: durable, ordered, partitioned topics between ingest and writer, and compacted tables. Our durable log
 // by default, Kafka at scale; nothing above this interface knows which.
 
+import type { Class } from '../../plugins/contract/signal.ts'
+
 /** One partitioned topic for each signal, as DESIGN §6 names them. */
 export const signalTopics = { logs: 'otlp_logs', metrics: 'otlp_metrics', traces: 'otlp_spans' } as const
 export type SignalTopic = (typeof signalTopics)[keyof typeof signalTopics]
@@ -36,6 +38,8 @@ export interface JournalDamage {
 
 export interface AppendEntry {
   topic: SignalTopic
+  /** A journal that can keeps classes apart, so that a flood of one does not stand before another; `log` where absent. */
+  class?: Class
   key: string
   value: Uint8Array
 }

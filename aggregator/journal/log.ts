@@ -1,6 +1,9 @@
-// The embedded journal: the interface of journal.ts on our durable log, with one partition for each topic. Positions
-// are the log's offsets, tables are the log's tables.
+// The embedded journal: the interface of journal.ts on our durable log. Each class is a partition of its topic, 0 the
+// least precious, so that what reads the journal meets an event behind a million lines of log at once. Positions are the
+// log's offsets, tables are the log's tables.
 import { RetryableError } from '../../plugins/contract/errors.ts'
+import { classes, rank } from '../../plugins/contract/signal.ts'
+import type { Class } from '../../plugins/contract/signal.ts'
 import {
   LogBusyError,
   LogClosedError,
@@ -17,34 +20,67 @@ export type LogJournalOptions = Pick<LogOptions, 'maxBytes' | 'segmentBytes' | '
   onDamage?: (damage: JournalDamage & { bytes: number; file: string }) => void
 }
 
-const partition = 0
-const names: readonly SignalTopic[] = Object.values(signalTopics)
+/** One partition, as a topic of the log. */
+interface Lane {
+  readonly topic: SignalTopic
+  readonly partition: number
+  /** Of positions. */
+  readonly key: string
+  readonly log: Topic
+}
+
+const partitionOf = (name: Class): number => classes.length - 1 - rank[name]
+const nameOf = (topic: SignalTopic, partition: number): string =>
+  partition === 0 ? topic : `${topic}-${partition}`
+
+/** The other way round; also of tables and of what else lies there, whose name is as good as a topic. */
+function laneOf(name: string): { topic: string; partition: number } {
+  const found = /^(otlp_\w+)-(\d+)$/.exec(name)
+  return found?.[1] === undefined
+    ? { topic: name, partition: 0 }
+    : { topic: found[1], partition: Number(found[2]) }
+}
 
 /** @throws LogLockedError where another process has the directory open. */
 export async function openLogJournal(directory: string, options: LogJournalOptions = {}): Promise<Journal> {
   const { onDamage, ...rest } = options
   const log = await openLog(directory, {
     ...rest,
-    ...(onDamage && { onDamage: (damage) => onDamage({ partition, ...damage }) }),
+    ...(onDamage && { onDamage: (damage) => onDamage({ ...damage, ...laneOf(damage.topic) }) }),
   })
-  const topics = names.map((name) => log.topic(name))
+  // The most precious first.
+  const lanes = classes.flatMap((name) =>
+    Object.values(signalTopics).map((topic): Lane => {
+      const partition = partitionOf(name)
+      return {
+        topic,
+        partition,
+        key: positionKey(topic, partition),
+        log: log.topic(nameOf(topic, partition)),
+      }
+    }),
+  )
   return {
     async append(entries, account) {
       try {
         await log.commit({
-          append: entries,
+          append: entries.map(({ topic, class: name = 'log', key, value }) => ({
+            topic: nameOf(topic, partitionOf(name)),
+            key,
+            value,
+          })),
           set: account.map(([key, value]) => ({ table: 'dpulse_ledger', key, value })),
         })
       } catch (error) {
         throw failure(error)
       }
     },
-    read: (from, limit, signal) => read(topics, from, limit, signal),
-    end: () => Object.fromEntries(topics.map(({ name, next }) => [keyOf(name), next])),
+    read: (from, limit, signal) => read(lanes, from, limit, signal),
+    end: () => Object.fromEntries(lanes.map(({ key, log }) => [key, log.next])),
     table: (name) => openTable(log, name),
     async stored(position) {
-      for (const topic of topics) {
-        const before = position[keyOf(topic.name)]
+      for (const { key, log: topic } of lanes) {
+        const before = position[key]
         if (before !== undefined && before > topic.first) await topic.truncate(before)
       }
     },
@@ -56,8 +92,6 @@ export async function openLogJournal(directory: string, options: LogJournalOptio
     },
   }
 }
-
-const keyOf = (topic: string): string => positionKey(topic as SignalTopic, partition)
 
 function openTable(log: Log, name: string): JournalTable {
   const table = log.table(name)
@@ -74,55 +108,58 @@ function openTable(log: Log, name: string): JournalTable {
   }
 }
 
-/** Topics are read one after the other, each at least one entry, so that a flood of one signal starves no other. */
+/** Lanes are read one after the other, each at least one entry, the least precious last: it gets what the others left. */
 async function read(
-  topics: readonly Topic[],
+  lanes: readonly Lane[],
   from: Position,
   limit: { entries: number; bytes: number },
   signal: AbortSignal,
 ): Promise<{ entries: JournalEntry[]; next: Position; damage: JournalDamage[] }> {
-  const at = (topic: Topic): number => from[keyOf(topic.name)] ?? 0
+  const at = ({ key }: Lane): number => from[key] ?? 0
   const entries: JournalEntry[] = []
   const damage: JournalDamage[] = []
   const next: Record<string, number> = { ...from }
-  if (!(await waitAny(topics, at, signal))) return { entries, next, damage }
-  const ready = topics.filter((topic) => topic.next > at(topic))
-  const share = {
-    entries: Math.max(1, Math.floor(limit.entries / ready.length)),
-    bytes: Math.max(1, Math.floor(limit.bytes / ready.length)),
-  }
-  for (const topic of ready) {
-    const name = topic.name as SignalTopic
+  if (!(await waitAny(lanes, at, signal))) return { entries, next, damage }
+  const ready = lanes.filter((lane) => lane.log.next > at(lane))
+  let bytes = 0
+  for (const [index, lane] of ready.entries()) {
+    const { topic, partition, key, log } = lane
+    const left = ready.length - index
+    const share = {
+      entries: Math.max(1, Math.floor((limit.entries - entries.length) / left)),
+      bytes: Math.max(1, Math.floor((limit.bytes - bytes) / left)),
+    }
     // Taken before reading: what is appended meanwhile is no damage when this read does not bring it.
-    const end = topic.next
-    let expected = at(topic)
+    const end = log.next
+    let expected = at(lane)
     const lost = (to: number): void => {
-      if (to > expected) damage.push({ topic: name, partition, from: expected, to })
+      if (to > expected) damage.push({ topic, partition, from: expected, to })
       expected = Math.max(expected, to)
     }
-    const found = await topic.read(expected, share)
-    for (const { offset, key, value, appendedUnixNano } of found) {
+    const found = await log.read(expected, share)
+    for (const { offset, key: device, value, appendedUnixNano } of found) {
       lost(offset)
-      entries.push({ topic: name, partition, offset, key, value, arrivedUnixNano: appendedUnixNano })
+      entries.push({ topic, partition, offset, key: device, value, arrivedUnixNano: appendedUnixNano })
+      bytes += value.length
       expected = offset + 1
     }
     if (found.length === 0) lost(end)
-    next[keyOf(name)] = expected
+    next[key] = expected
   }
   return { entries, next, damage }
 }
 
 /** False when aborted first. */
 async function waitAny(
-  topics: readonly Topic[],
-  at: (topic: Topic) => number,
+  lanes: readonly Lane[],
+  at: (lane: Lane) => number,
   signal: AbortSignal,
 ): Promise<boolean> {
   if (signal.aborted) return false
-  if (topics.some((topic) => topic.next > at(topic))) return true
+  if (lanes.some((lane) => lane.log.next > at(lane))) return true
   const enough = new AbortController()
   const either = AbortSignal.any([signal, enough.signal])
-  const waiting = topics.map((topic) => topic.wait(at(topic), either))
+  const waiting = lanes.map((lane) => lane.log.wait(at(lane), either))
   try {
     await Promise.race(waiting)
     return !signal.aborted
