@@ -37,10 +37,9 @@ process.exitCode = await run(
       const { main } = await import('./aggregator/main.ts')
       await main(options)
     },
-    async check(file, options) {
-      const { check } = await import('./collector/check.ts')
-      await offerContract()
-      await check(file, options)
+    checkers: {
+      collector: async () => (await import('./collector/check.ts')).checker,
+      aggregator: async () => (await import('./aggregator/config.ts')).checker,
     },
   },
   process.argv.slice(2),

@@ -1,8 +1,9 @@
 // The configuration of an aggregator: one YAML file, every key optional and described. Options of the command line
 // choose broker, journal and store without a file.
 import { readFile } from 'node:fs/promises'
-import { parseDocument } from 'yaml'
 import * as z from 'zod'
+import { Problems, textOf } from '../collector/problems.ts'
+import type { Problem } from '../collector/problems.ts'
 import { PermanentError } from '../plugins/contract/errors.ts'
 import { classes } from '../plugins/contract/signal.ts'
 import type { Class } from '../plugins/contract/signal.ts'
@@ -115,13 +116,21 @@ export const aggregatorConfig = z.strictObject({
 
 export type AggregatorConfig = z.output<typeof aggregatorConfig>
 
-/** Every problem of a configuration, with its path; empty when it is valid. */
-export function problemsOf(text: string): { path: string; message: string }[] {
-  const document = parseDocument(text)
-  if (document.errors.length > 0) return document.errors.map(({ message }) => ({ path: '', message }))
-  const { error } = aggregatorConfig.safeParse(document.toJS() ?? {})
-  return (error?.issues ?? []).map(({ path, message }) => ({ path: path.join('.'), message }))
+function parsed(text: string): { config: AggregatorConfig | undefined; problems: Problem[] } {
+  const found = new Problems(text)
+  const plain = found.plain()
+  const result = plain === undefined ? undefined : aggregatorConfig.safeParse(plain)
+  if (result?.error) found.issues(result.error, [])
+  found.sort()
+  const isFine = !found.problems.some(({ severity }) => severity === 'error')
+  return { config: isFine ? result?.data : undefined, problems: found.problems }
 }
+
+/** Every problem of a configuration, with its path and line; empty when it is valid. */
+export const problemsOf = (text: string): Problem[] => parsed(text).problems
+
+/** What `dpulse check` asks of an aggregator's configuration. */
+export const checker = { check: async (text: string): Promise<Problem[]> => problemsOf(text) }
 
 /** The defaults without a file. @throws PermanentError CONFIG_INVALID that lists every problem. */
 export async function loadConfig(file: string | undefined): Promise<AggregatorConfig> {
@@ -132,8 +141,8 @@ export async function loadConfig(file: string | undefined): Promise<AggregatorCo
   } catch (cause) {
     throw new PermanentError('CONFIG_INVALID', `the configuration ${file} cannot be read`, { cause })
   }
-  const problems = problemsOf(text)
-  if (problems.length === 0) return aggregatorConfig.parse(parseDocument(text).toJS() ?? {})
-  const lines = problems.map(({ path, message }) => `  ${path || '(whole file)'}: ${message}`)
-  throw new PermanentError('CONFIG_INVALID', `${file} has ${problems.length} problems\n${lines.join('\n')}`)
+  const { config, problems } = parsed(text)
+  if (config) return config
+  const lines = problems.map((problem) => `\n  ${textOf(problem)}`).join('')
+  throw new PermanentError('CONFIG_INVALID', `${file} has problems:${lines}`)
 }

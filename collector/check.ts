@@ -1,8 +1,6 @@
-// `dpulse check FILE [--try]`: validates a configuration offline, and on wish runs each of its sources once.
-import { readFile } from 'node:fs/promises'
-import { resolve } from 'node:path'
+// A collector's configuration for `dpulse check`: validated offline, and on wish each of its sources runs once.
 import process from 'node:process'
-import { PermanentError, messageOf } from '../plugins/contract/index.ts'
+import { messageOf } from '../plugins/contract/index.ts'
 import type { Definition } from '../plugins/contract/index.ts'
 import { systemClock } from './clock.ts'
 import { parseConfig } from './config.ts'
@@ -33,25 +31,17 @@ export async function tryConfig(config: CollectorConfig, timeoutMs = 5000): Prom
   return Promise.all(config.sources.map((source) => trySource(source, around, timeoutMs)))
 }
 
-/** The command: prints, and fails with what must be mended. */
-export async function check(file: string, options: { try: boolean }): Promise<void> {
-  const { definitions, textOf } = await import('./main.ts')
-  const text = await readFile(file, 'utf8').catch((cause: unknown) => {
-    throw new PermanentError('CONFIG_INVALID', `${file} cannot be read`, { cause })
-  })
-  const path = resolve(file)
-  const problems = await checkConfig(text, path, definitions)
-  for (const problem of problems) process.stdout.write(`${file}: ${problem.severity}: ${textOf(problem)}\n`)
-  const errors = problems.filter(({ severity }) => severity === 'error').length
-  if (errors > 0)
-    throw new PermanentError('CONFIG_INVALID', `${file} has ${errors} ${errors === 1 ? 'error' : 'errors'}`)
-  process.stdout.write(`${file}: fine\n`)
-  if (!options.try) return
-  const { config } = await parseConfig(text, path, definitions)
-  const trials = config ? await tryConfig(config) : []
-  for (const { id, outcome } of trials) process.stdout.write(`${id}: ${outcome}\n`)
-  if (trials.some(({ isFine }) => !isFine))
-    throw new PermanentError('CONFIG_INVALID', 'some sources cannot run')
+/** What `dpulse check` asks of a collector's configuration. */
+export const checker = {
+  async check(text: string, file: string): Promise<Problem[]> {
+    const { definitions } = await import('./main.ts')
+    return checkConfig(text, file, definitions)
+  },
+  async try(text: string, file: string): Promise<Trial[]> {
+    const { definitions } = await import('./main.ts')
+    const { config } = await parseConfig(text, file, definitions)
+    return config ? tryConfig(config) : []
+  },
 }
 
 /** Who is asked about before a collector runs: components may look at it, nothing is sent under it. */

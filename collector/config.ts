@@ -2,9 +2,6 @@
 // opened or connected for it.
 import { resolve, dirname } from 'node:path'
 import { pathToFileURL } from 'node:url'
-import { LineCounter, isMap, isNode, isPair, isSeq, parseDocument } from 'yaml'
-import type { Document } from 'yaml'
-import type * as z from 'zod'
 import type {
   Definition,
   ExporterDefinition,
@@ -12,18 +9,12 @@ import type {
   SourceDefinition,
 } from '../plugins/contract/index.ts'
 import { messageOf } from '../plugins/contract/index.ts'
+import { Problems } from './problems.ts'
+import type { Problem } from './problems.ts'
 import { bufferSettings, outline } from './settings.ts'
 import type { BufferSettings, Outline, PipelineSettings } from './settings.ts'
 
-export interface Problem {
-  /** `exporters.fleet.buffer.disk`; empty for the file as a whole. */
-  path: string
-  message: string
-  /** A warning does not hinder the start. */
-  severity: 'error' | 'warning'
-  line?: number
-  column?: number
-}
+export type { Problem } from './problems.ts'
 
 export interface Component<D extends Definition> {
   id: string
@@ -52,23 +43,14 @@ export interface Parsed {
   problems: Problem[]
 }
 
-type Path = readonly PropertyKey[]
-
 /** `file` is for what the text refers to and for messages; it is not read. */
 export async function parseConfig(
   text: string,
   file: string,
   builtIn: readonly Definition[],
 ): Promise<Parsed> {
-  const lines = new LineCounter()
-  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, uniqueKeys: true })
-  const checker = new Checker(document, lines)
-  for (const { message, pos } of [...document.errors, ...document.warnings]) {
-    const { line, col } = lines.linePos(pos[0])
-    checker.problems.push({ path: '', message: message.trim(), severity: 'error', line, column: col })
-  }
-  if (document.errors.length > 0) return { config: undefined, problems: checker.problems }
-  const raw: unknown = toPlain(document, checker)
+  const checker = new Checker(text)
+  const raw = checker.plain()
   if (raw === undefined) return { config: undefined, problems: checker.problems }
   const base = outline.safeParse(raw)
   if (!base.success) checker.issues(base.error, [])
@@ -80,7 +62,7 @@ export async function parseConfig(
   const processors = checker.components(given.processors, 'processors', 'processor', definitions)
   const exporters = checker.exporters(given.exporters, definitions)
   checker.references(given)
-  checker.problems.sort((one, other) => (one.line ?? 0) - (other.line ?? 0))
+  checker.sort()
   const isFine = base.success && !checker.problems.some(({ severity }) => severity === 'error')
   if (!isFine) return { config: undefined, problems: checker.problems }
   const { collector, api, max_disk: maxDisk, pipelines } = base.data
@@ -88,15 +70,6 @@ export async function parseConfig(
   // Named only in a pipeline, `dpulse` is the collector's own measurements with their defaults.
   const config = { collector, api, maxDisk, sources, processors, exporters, pipelines: list }
   return { config, problems: checker.problems }
-}
-
-function toPlain(document: Document, checker: Checker): unknown {
-  try {
-    return document.toJS({ maxAliasCount: 100 }) ?? {}
-  } catch (error) {
-    checker.problem([], messageOf(error))
-    return undefined
-  }
 }
 
 async function loadPlugins(
@@ -145,31 +118,7 @@ interface ByKind {
   exporter: ExporterDefinition
 }
 
-class Checker {
-  readonly problems: Problem[] = []
-  readonly #document: Document
-  readonly #lines: LineCounter
-
-  constructor(document: Document, lines: LineCounter) {
-    this.#document = document
-    this.#lines = lines
-  }
-
-  problem(path: Path, message: string, severity: Problem['severity'] = 'error'): void {
-    const text = path.map(String).join('.')
-    // The outline and a component's own schema may both say the same.
-    if (this.problems.some((known) => known.path === text && known.message === message)) return
-    this.problems.push({ path: text, message, severity, ...this.#place(path) })
-  }
-
-  issues(error: z.ZodError, at: Path): void {
-    for (const issue of error.issues) {
-      if (issue.code === 'unrecognized_keys') {
-        for (const key of issue.keys) this.problem([...at, ...issue.path, key], 'there is no such setting')
-      } else this.problem([...at, ...issue.path], sentence(issue))
-    }
-  }
-
+class Checker extends Problems {
   components<K extends keyof ByKind>(
     given: unknown,
     section: string,
@@ -234,34 +183,6 @@ class Checker {
     }
     if (pipelines.length === 0) this.problem(['pipelines'], 'there is no pipeline, so nothing would run')
   }
-
-  /** Where the value stands in the file, or the nearest thing around it. */
-  #place(path: Path): { line: number; column: number } | undefined {
-    let offset: number | undefined
-    let node: unknown = this.#document.contents
-    for (const key of path) {
-      let next: unknown
-      if (isMap(node)) {
-        const pair = node.items.find((item) => isPair(item) && isNode(item.key) && item.key.toJSON() === key)
-        if (isNode(pair?.key)) offset = pair.key.range?.[0] ?? offset
-        next = pair?.value
-      } else if (isSeq(node)) {
-        next = node.items[Number(key)]
-        if (isNode(next)) offset = next.range?.[0] ?? offset
-      }
-      if (next === undefined) break
-      node = next
-    }
-    if (offset === undefined) return undefined
-    const { line, col } = this.#lines.linePos(offset)
-    return { line, column: col }
-  }
-}
-
-function sentence(issue: z.core.$ZodIssue): string {
-  // What is wrong with a key is told one level deeper.
-  const message = issue.code === 'invalid_key' ? (issue.issues[0]?.message ?? issue.message) : issue.message
-  return message.replace(/^Invalid input: /, '')
 }
 
 function unknownName(name: string, what: string, known: readonly string[]): string {

@@ -19,12 +19,13 @@ import { startApi } from './api.ts'
 import type { Api } from './api.ts'
 import { systemClock as clock } from './clock.ts'
 import { parseConfig } from './config.ts'
-import type { CollectorConfig, Problem } from './config.ts'
+import type { CollectorConfig } from './config.ts'
 import type { CollectorIdentity } from './context.ts'
 import { detectConfig } from './detect.ts'
 import { identityFile, resolveIdentity } from './identity.ts'
 import { Logger } from './logger.ts'
 import { Measures, measureSource } from './measure.ts'
+import { textOf } from './problems.ts'
 import { Runtime, leftOutOf } from './runtime.ts'
 
 const GiB = 1024 ** 3
@@ -120,10 +121,6 @@ async function load(options: ProgramOptions): Promise<Loaded> {
   }
   return { config, leftOut: [], warnings: problems.map(textOf), text }
 }
-
-/** `line 3: exporters.fleet.type: there is no exporter type otpl; did you mean otlp?` */
-export const textOf = ({ line, path, message }: Problem): string =>
-  [...(line === undefined ? [] : [`line ${line}`]), ...(path === '' ? [] : [path]), message].join(': ')
 
 async function identityOf(
   options: ProgramOptions,

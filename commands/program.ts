@@ -4,6 +4,7 @@ import { Command, CommanderError, InvalidArgumentError, Option } from 'commander
 import type { ProgramOptions } from '../plugins/contract/options.ts'
 import { dataDirectory } from '../plugins/contract/options.ts'
 import { codeOf, messageOf } from '../plugins/contract/errors.ts'
+import type { Checkers } from './check.ts'
 import { CommandFailure } from './failure.ts'
 
 export interface Programs {
@@ -11,7 +12,8 @@ export interface Programs {
   up(options: ProgramOptions): Promise<void>
   collector(options: ProgramOptions): Promise<void>
   aggregator(options: ProgramOptions): Promise<void>
-  check(file: string, options: { try: boolean }): Promise<void>
+  /** Who knows the schemas of the programs' configurations. */
+  checkers: Checkers
 }
 
 /** Runs one command line; the exit code. */
@@ -109,14 +111,17 @@ function addPrograms(program: Command, programs: Programs): void {
     (options) => programs.aggregator(toProgramOptions(options)),
   )
   subcommand(program, 'check')
-    .description('Validate a configuration offline and print every problem with its path.')
-    .argument('<file>', 'configuration (YAML)')
+    .description('Validate a configuration offline and print every problem with its path and line.')
+    .argument('<file>', 'configuration (YAML) of the collector or the aggregator; its keys tell which')
     .option(
       '--try',
       'also run every source once and print what it would emit, or which right is missing',
       false,
     )
-    .action((file: string, options: { try: boolean }) => programs.check(file, options))
+    .addOption(outputOption())
+    .action(async (file: string, options) =>
+      (await import('./check.ts')).check(file, options, programs.checkers),
+    )
 }
 
 function addQuestions(program: Command): void {
@@ -208,15 +213,17 @@ function subcommand(parent: Command, name: string): Command {
 }
 
 function asking(command: Command): Command {
-  return command
-    .addOption(new Option('-o, --output <form>', 'how to print').choices(['table', 'json']).default('table'))
-    .addOption(offsetOption())
+  return command.addOption(outputOption()).addOption(offsetOption())
 }
 
 function choosing(command: Command): Command {
   return asking(command)
     .option('--device <name>', 'only this device (repeatable)', collect)
     .option('--selector <label=value,…>', 'only devices with these labels (repeatable)', collect)
+}
+
+function outputOption(): Option {
+  return new Option('-o, --output <form>', 'how to print').choices(['table', 'json']).default('table')
 }
 
 function offsetOption(): Option {

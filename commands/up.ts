@@ -2,9 +2,10 @@
 // when they die, tells what runs where, and takes them along when it goes (they also watch its IPC channel).
 import { readFile } from 'node:fs/promises'
 import process from 'node:process'
-import { isMap, parseDocument } from 'yaml'
 import type { ReadyMessage } from '../plugins/contract/parent.ts'
 import type { ProgramOptions } from '../plugins/contract/options.ts'
+import { programOf } from './configuration.ts'
+import type { ConfiguredProgram } from './configuration.ts'
 import { CommandFailure } from './failure.ts'
 import { awaitFreePorts } from './ports.ts'
 import { summary } from './summary.ts'
@@ -28,7 +29,7 @@ export async function up(options: ProgramOptions, entry: string, version: string
     resolve(why)
   }
   const aggregatorUp = Promise.withResolvers<void>()
-  const configured = await programOf(options.config)
+  const configured = await configuredProgram(options.config)
   const tellOnce = createTeller((started) => process.stdout.write(summary(options, version, started)))
   let collector: Child | undefined
   const start = (name: string) =>
@@ -125,17 +126,13 @@ async function stopAll(children: readonly Child[]): Promise<void> {
   if (killed) throw new CommandFailure(`not all had stopped within ${stopMs / 1000} s and were killed`, 1)
 }
 
-// A file is one program's (DESIGN §9): whose it is shows in what it speaks of. The other runs with its defaults. What
-// is no YAML goes to the collector, which says where it is wrong.
-async function programOf(file: string | undefined): Promise<'collector' | 'aggregator' | undefined> {
+// The other program runs with its defaults.
+async function configuredProgram(file: string | undefined): Promise<ConfiguredProgram | undefined> {
   if (file === undefined) return undefined
   const text = await readFile(file, 'utf8').catch((cause: unknown) => {
     throw new CommandFailure(`--config ${file} cannot be read`, 2, { cause })
   })
-  const { contents, errors } = parseDocument(text)
-  const ofCollector = ['collector', 'sources', 'processors', 'exporters', 'pipelines', 'plugins']
-  if (errors.length > 0 || !isMap(contents)) return 'collector'
-  return ofCollector.some((key) => contents.has(key)) ? 'collector' : 'aggregator'
+  return programOf(text)
 }
 
 function argumentsOf(name: string, configured: string | undefined, options: ProgramOptions): string[] {

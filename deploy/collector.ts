@@ -34,10 +34,13 @@ void run(
       offerContract(import.meta.url)
       await main(options, dpulseVersion)
     },
-    async check(file, options) {
-      const { check } = await import('../collector/check.ts')
-      offerContract(import.meta.url)
-      await check(file, options)
+    checkers: {
+      async collector() {
+        const { checker } = await import('../collector/check.ts')
+        offerContract(import.meta.url)
+        return checker
+      },
+      aggregator: elsewhere('the configuration of an aggregator'),
     },
   },
   process.argv.slice(2),

@@ -13,7 +13,7 @@ process.exitCode = await run(
     },
     collector: never,
     aggregator: never,
-    check: never,
+    checkers: { collector: never, aggregator: never },
   },
   process.argv.slice(2),
 )
