@@ -1,27 +1,14 @@
 // bin.js: the same command line under whichever Node started it.
-import { execFileSync } from 'node:child_process'
-import { cpSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { delimiter, join } from 'node:path'
+import { join } from 'node:path'
 import process from 'node:process'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { serveSample } from '../support/api-server.ts'
-import { dpulse, root } from '../support/command-line.ts'
+import { dpulse, oldNode, root } from '../support/command-line.ts'
 import { createFleetSample } from '../support/sample-queries.ts'
 
 const bin = join(root, 'bin.js')
-
-// The system's own, where it is older than the one that is pinned.
-const oldNode = (process.env.PATH ?? '')
-  .split(delimiter)
-  .concat('/usr/bin', '/usr/local/bin')
-  .map((folder) => join(folder, 'node'))
-  .find((path) => existsSync(path) && isOld(execFileSync(path, ['--version'], { encoding: 'utf8' })))
-
-function isOld(version: string): boolean {
-  const [major = 0, minor = 0] = version.slice(1).split('.').map(Number)
-  return major >= 20 && (major < 24 || (major === 24 && minor < 12))
-}
 
 const none = 'no Node from 20 to 24.11 on this machine'
 

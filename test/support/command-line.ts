@@ -1,10 +1,23 @@
 // Runs `dpulse …` as a process of its own, as a person would, and gives back what it printed and how it ended.
-import { spawn } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { resolve } from 'node:path'
+import { existsSync } from 'node:fs'
+import { delimiter, join, resolve } from 'node:path'
 import process from 'node:process'
 
 export const root = resolve(import.meta.dirname, '../..')
+
+/** The system's own Node, where it is older than the one that is pinned. */
+export const oldNode = (process.env.PATH ?? '')
+  .split(delimiter)
+  .concat('/usr/bin', '/usr/local/bin')
+  .map((folder) => join(folder, 'node'))
+  .find((path) => existsSync(path) && isOld(execFileSync(path, ['--version'], { encoding: 'utf8' })))
+
+function isOld(version: string): boolean {
+  const [major = 0, minor = 0] = version.slice(1).split('.').map(Number)
+  return major >= 20 && (major < 24 || (major === 24 && minor < 12))
+}
 
 export interface Ended {
   stdout: string

@@ -24,12 +24,15 @@ export function startProgram(
     portOffset: number
     arguments?: readonly string[]
     environment?: NodeJS.ProcessEnv
+    /** The program and what stands before the arguments; `node dpulse.ts` unless given. */
+    command?: readonly [string, ...string[]]
   },
 ): Program {
+  const [command, ...before] = options.command ?? [process.execPath, 'dpulse.ts']
   const child = spawn(
-    process.execPath,
+    command,
     [
-      'dpulse.ts',
+      ...before,
       name,
       '--data',
       options.data,
