@@ -31,6 +31,8 @@ export interface WriterOptions {
   groupRecords?: number
   /** Most bytes of a group, as they lie in the journal. */
   groupBytes?: number
+  /** How long a group of many records waits for more. */
+  lingerMs?: number
   /** No batch is larger than this when it is decompressed. */
   maxBatchBytes?: number
 }
@@ -64,8 +66,15 @@ const signalOf: Readonly<Record<string, Signal>> = Object.fromEntries(
 interface Group {
   batches: StoreBatch[]
   headers: { header: Header; key: string; signal: Signal }[]
+  /** Numbers of the batches in it, by stream: they are not yet in the committed sets. */
+  fresh: Map<string, Set<number>>
+  records: number
+  bytes: number
   next: Position
 }
+
+/** With this many records a group waits for more: a large commit costs a tenth for each row of what a small one does. */
+const bulkRecords = 4000
 
 const damageLimit = 1000
 
@@ -77,7 +86,12 @@ const leastPortion = 0.01
 /** Loads the committed state. @throws what the store throws when it cannot be opened. */
 export async function openWriter(options: WriterOptions): Promise<Writer> {
   const { journal, store, log, clock } = options
-  const { groupRecords = 100_000, groupBytes = 16 * 1024 * 1024, maxBatchBytes = 8 * 1024 * 1024 } = options
+  const {
+    groupRecords = 100_000,
+    groupBytes = 16 * 1024 * 1024,
+    lingerMs = 400,
+    maxBatchBytes = 8 * 1024 * 1024,
+  } = options
   const groupEntries = Math.ceil(groupRecords / 100)
   const loaded = await store.load()
   const streams = new Map<string, WrittenStream>()
@@ -115,28 +129,31 @@ export async function openWriter(options: WriterOptions): Promise<Writer> {
     return undefined
   }
 
-  function gather(entries: readonly JournalEntry[], next: Position): Group {
-    const group: Group = { batches: [], headers: [], next }
-    // Duplicates within the group: its own numbers are not yet in the committed sets.
-    const fresh = new Map<string, Set<number>>()
+  /** Adds what was read to the group; `before` is the one that is being committed. */
+  function gather(group: Group, entries: readonly JournalEntry[], before: Group | undefined): void {
     for (const entry of entries) {
+      group.bytes += entry.value.length
       const header = headerOf(entry)
       if (!header) continue
       const key = streamKey(header)
-      let own = fresh.get(key)
-      if (!own) fresh.set(key, (own = new Set()))
-      if (own.has(header.seq) || streams.get(key)?.seen.has(header.seq) === true) {
+      let own = group.fresh.get(key)
+      if (!own) group.fresh.set(key, (own = new Set()))
+      if (
+        own.has(header.seq) ||
+        before?.fresh.get(key)?.has(header.seq) === true ||
+        streams.get(key)?.seen.has(header.seq) === true
+      ) {
         counters.duplicates++
         continue
       }
       own.add(header.seq)
       const signal = signalOf[entry.topic] ?? 'logs'
       group.headers.push({ header, key, signal })
+      group.records += header.count
       if (signal === 'traces' || header.count === 0) continue
       // As it lies in the journal: the store's thread opens it, and fewer bytes are handed over.
       group.batches.push({ header, signal, value: entry.value, arrivedUnixNano: entry.arrivedUnixNano })
     }
-    return group
   }
 
   /** The sets as they will be once the group is committed: copies, so that a failed commit leaves no trace. */
@@ -195,25 +212,37 @@ export async function openWriter(options: WriterOptions): Promise<Writer> {
       portion = Math.min(1, Math.max(leastPortion, portion * factor))
   }
 
+  /** Reads until the group is worth a commit: a few records at once, many together. */
+  async function fill(from: Position, before: Group | undefined, signal: AbortSignal): Promise<Group> {
+    const group: Group = { batches: [], headers: [], fresh: new Map(), records: 0, bytes: 0, next: from }
+    const began = clock.elapsedMs()
+    let patience = signal
+    for (;;) {
+      const most = { entries: Math.ceil(groupEntries * portion), bytes: Math.ceil(groupBytes * portion) }
+      const read = await journal.read(group.next, most, patience)
+      for (const lost of read.damage) {
+        if (damage.length < damageLimit) damage.push(lost)
+        log.error('journal lost entries', { ...lost })
+      }
+      gather(group, read.entries, before)
+      group.next = read.next
+      const left = lingerMs - (clock.elapsedMs() - began)
+      const isFull = group.records >= groupRecords * portion || group.bytes >= most.bytes
+      if (signal.aborted || isFull || left <= 0 || group.records < bulkRecords) return group
+      patience = AbortSignal.any([signal, AbortSignal.timeout(Math.ceil(left))])
+    }
+  }
+
   async function run(signal: AbortSignal): Promise<void> {
     // While the store commits one group, the next one is read and opened.
     let committing: Promise<void> = Promise.resolve()
-    let reading = position
+    let before: Group | undefined
     try {
       while (!signal.aborted) {
-        const read = await journal.read(
-          reading,
-          { entries: Math.ceil(groupEntries * portion), bytes: Math.ceil(groupBytes * portion) },
-          signal,
-        )
-        for (const lost of read.damage) {
-          if (damage.length < damageLimit) damage.push(lost)
-          log.error('journal lost entries', { ...lost })
-        }
-        if (read.entries.length === 0 && read.damage.length === 0) continue
+        const group = await fill(before?.next ?? position, before, signal)
         await committing
-        reading = read.next
-        const group = gather(read.entries, read.next)
+        if (group.headers.length === 0 && samePosition(group.next, position)) continue
+        before = group
         committing = commit(group, signal).then(() => journal.stored(group.next))
         // A failure is met at the next turn or at the end; until then nobody may call it unhandled.
         committing.catch(() => undefined)
@@ -235,6 +264,9 @@ export async function openWriter(options: WriterOptions): Promise<Writer> {
     between: exclusive,
   }
 }
+
+const samePosition = (one: Position, other: Position): boolean =>
+  Object.entries(one).every(([partition, offset]) => other[partition] === offset)
 
 const where = ({ topic, partition, offset, key }: JournalEntry) => ({ topic, partition, offset, device: key })
 
