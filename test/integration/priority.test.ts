@@ -1,0 +1,88 @@
+// Precious records beside floods, between real programs: what an event and a temperature reading wait for while log
+// lines come by the hundred thousand. What is timed, and from where to where, is told at `startProbe`.
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { describe, expect, onTestFinished, test } from 'vitest'
+import { eventually, healthy, startProgram } from '../support/programs.ts'
+import { ledgerOf, measureOf, sendOverTcp, startProbe, syslogLines } from '../support/traffic.ts'
+
+const portOffset = 27_000
+const syslogPort = 5514 + portOffset
+const storedRecords = () => measureOf(portOffset, 'dpulse_aggregator_writer_records_total')
+const takenRecords = () => measureOf(portOffset, 'dpulse_aggregator_ingest_records_total')
+
+function start(name: 'collector' | 'aggregator', data: string) {
+  const program = startProgram(name, { data, portOffset })
+  onTestFinished(() => program.stop())
+  return program
+}
+
+function directory(): string {
+  const data = mkdtempSync(join(tmpdir(), 'dpulse-priority-'))
+  onTestFinished(() => rmSync(data, { recursive: true, force: true }))
+  return data
+}
+
+const listening = () =>
+  eventually('the collector listens', 30, async () => {
+    const answer = await fetch(`http://127.0.0.1:${4318 + portOffset}/v1/logs`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: '{}',
+    })
+    return answer.ok
+  })
+
+/** Each was sent every 100 ms, all came, and the slowest came within the promised time, to the journal and to a query. */
+function judge(report: Awaited<ReturnType<Awaited<ReturnType<typeof startProbe>>['finish']>>, least: number) {
+  for (const [kind, { sent, journal, store }] of Object.entries(report)) {
+    process.stdout.write(`${kind}: journal ${JSON.stringify(journal)}, store ${JSON.stringify(store)} ms\n`)
+    expect(sent).toBeGreaterThanOrEqual(least)
+    expect(journal.count).toBe(sent)
+    expect(store.count).toBe(sent)
+    expect(journal.max).toBeLessThan(2000)
+    expect(store.max).toBeLessThan(2000)
+  }
+}
+
+describe('an event and a reading every 100 ms arrive within 2 s, in the journal and in answers of the store,', () => {
+  test('beside 100,000 log lines in one second', async () => {
+    const data = directory()
+    start('aggregator', data)
+    await eventually('the aggregator is up', 30, () => healthy(portOffset))
+    start('collector', data)
+    await listening()
+    const chunks = Array.from({ length: 100 }, (_, index) => syslogLines(index * 1000, 1000))
+    await using probe = await startProbe(portOffset)
+    await sendOverTcp(syslogPort, chunks, 10)
+    await eventually('all lines are stored', 30, async () => (await storedRecords()) > 100_000)
+    judge(await probe.finish(), 10)
+    const { balanced, produced } = await ledgerOf(portOffset)
+    expect({ balanced, all: produced > 100_000 }).toEqual({ balanced: true, all: true })
+  }, 60_000)
+
+  test('and beside a backlog of 500,000 lines that the collector gathered while the aggregator was away', async () => {
+    const data = directory()
+    const first = start('aggregator', data)
+    await eventually('the aggregator is up', 30, () => healthy(portOffset))
+    start('collector', data)
+    await listening()
+    await first.stop()
+    const chunks = (function* () {
+      for (let index = 0; index < 500; index++) yield syslogLines(index * 1000, 1000)
+    })()
+    await sendOverTcp(syslogPort, chunks)
+    start('aggregator', data)
+    await eventually('the aggregator is up again', 30, () => healthy(portOffset))
+    await eventually('the backlog flows', 60, async () => (await takenRecords()) > 5000)
+    await using probe = await startProbe(portOffset)
+    await eventually('all lines are stored', 60, async () => (await storedRecords()) > 500_000)
+    judge(await probe.finish(), 10)
+    const { balanced, dropped, unknown } = await eventually('nothing is under way', 20, async () => {
+      const ledger = await ledgerOf(portOffset)
+      return ledger.stored > 500_000 && ledger.inFlight === 0 && ledger
+    })
+    expect({ balanced, dropped, unknown }).toEqual({ balanced: true, dropped: {}, unknown: 0 })
+  }, 120_000)
+})
