@@ -257,6 +257,23 @@ pipelines: { all: { sources: [acme, otlp, syslog], exporters: [fleet] } }
   })
 })
 
+describe('the lock file', () => {
+  // A registry that lacks the binary of some other platform makes npm leave it out, and then `npm ci` refuses.
+  test('names every optional dependency, so that `npm ci` takes it on any platform', () => {
+    const { packages } = JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8')) as {
+      packages: Record<string, { version?: string; optionalDependencies?: Record<string, string> }>
+    }
+    const missing = Object.entries(packages).flatMap(([path, { optionalDependencies = {} }]) =>
+      Object.keys(optionalDependencies).filter(
+        (name) =>
+          packages[`node_modules/${name}`] === undefined &&
+          packages[`${path}/node_modules/${name}`] === undefined,
+      ),
+    )
+    expect(missing).toEqual([])
+  })
+})
+
 test('`dpulse up` of the package stops with exit code 0', async () => {
   await up.stop()
   // bin.js under an older Node dies of the signal that it passed on.
