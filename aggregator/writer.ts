@@ -79,7 +79,7 @@ const bulkRecords = 4000
 const damageLimit = 1000
 
 /** A commit should take so long: whatever comes next waits for it, and for the group that was read meanwhile. */
-const commitTargetMs = 200
+const commitTargetMs = 150
 /** Of the limits of a group: what is written however slow the store is. */
 const leastPortion = 0.01
 
