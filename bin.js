@@ -1,22 +1,27 @@
 #!/usr/bin/env node
 // What `dpulse` on the PATH and `npx dpulse` start: plain JavaScript that any Node from 20 on understands. An older
 // Node than the program needs hands over to the pinned runtime, which npm installed beside it.
-import { spawn } from 'node:child_process'
 import { existsSync, mkdirSync, statSync } from 'node:fs'
-import module, { createRequire } from 'node:module'
+import module from 'node:module'
 import { homedir } from 'node:os'
 import { dirname, join } from 'node:path'
 import process from 'node:process'
 import { fileURLToPath, pathToFileURL } from 'node:url'
+import { handOver, isNewEnough, pinnedRuntime } from './runtime.js'
 
-const [major = 0, minor = 0] = process.versions.node.split('.').map(Number)
 const here = dirname(fileURLToPath(import.meta.url))
 // TypeScript in a clone, JavaScript in the package.
 const entry = existsSync(join(here, 'dpulse.ts')) ? join(here, 'dpulse.ts') : join(here, 'dist', 'dpulse.js')
 
 cacheCode()
-if (major > 24 || (major === 24 && minor >= 12)) await import(pathToFileURL(entry).href)
-else handOver(pinnedRuntime())
+if (isNewEnough) await import(pathToFileURL(entry).href)
+else {
+  handOver(pinnedRuntime(), [entry, ...process.argv.slice(2)], {
+    // The channel tells the child when this process is killed.
+    stdio: ['inherit', 'inherit', 'inherit', 'ipc'],
+    env: { ...process.env, DPULSE_SHIM: String(process.pid) },
+  })
+}
 
 // What was compiled once need not be again, by this process or by those that it starts: from a clone a program is up
 // in less than half the time and takes 30 MB less, because the compiler of TypeScript is not even loaded. In a folder
@@ -36,43 +41,4 @@ function cacheCode() {
   } catch {
     // No home, or none that can be written.
   }
-}
-
-function pinnedRuntime() {
-  const name = `node-linux-${process.arch}`
-  try {
-    const found = join(dirname(createRequire(import.meta.url).resolve(`${name}/package.json`)), 'bin', 'node')
-    if (existsSync(found)) return found
-  } catch {
-    // Told below.
-  }
-  const can = process.platform === 'linux' && (process.arch === 'x64' || process.arch === 'arm64')
-  const remedy = can
-    ? `Its own runtime, the package ${name}, is not installed: run \`npm install\` in ${here} without --omit=optional, or use`
-    : `There is no runtime to install for ${process.platform} on ${process.arch}: use`
-  process.stderr.write(
-    `dpulse needs Node 24.12 or newer; this is ${process.version}.\n${remedy} a newer Node (https://nodejs.org).\n`,
-  )
-  return process.exit(1)
-}
-
-function handOver(runtime) {
-  const child = spawn(runtime, [entry, ...process.argv.slice(2)], {
-    // The channel tells the child when this process is killed.
-    stdio: ['inherit', 'inherit', 'inherit', 'ipc'],
-    env: { ...process.env, DPULSE_SHIM: String(process.pid) },
-  })
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR2']) {
-    process.on(signal, () => child.kill(signal))
-  }
-  child.on('error', (error) => {
-    process.stderr.write(`dpulse cannot start ${runtime}: ${error.message}\n`)
-    process.exit(1)
-  })
-  child.on('exit', (code, signal) => {
-    if (signal === null) process.exit(code ?? 1)
-    // Die of the same, so that a shell sees what happened.
-    process.removeAllListeners(signal)
-    process.kill(process.pid, signal)
-  })
 }

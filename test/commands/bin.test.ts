@@ -46,11 +46,27 @@ describe('bin.js', () => {
     const old = oldNode ?? ''
     const folder = mkdtempSync(join(tmpdir(), 'dpulse-bin-'))
     onTestFinished(() => rmSync(folder, { recursive: true }))
-    cpSync(bin, join(folder, 'bin.js'))
+    for (const file of ['bin.js', 'runtime.js']) cpSync(join(root, file), join(folder, file))
     writeFileSync(join(folder, 'package.json'), '{"type":"module"}')
     const { code, stderr } = await dpulse(['logs'], { command: [old, join(folder, 'bin.js')] })
     expect(code).toBe(1)
     expect(stderr).toContain('dpulse needs Node 24.12 or newer')
     expect(stderr).toContain('npm install')
+  })
+})
+
+describe('runtime.js', () => {
+  test('runs a command with the pinned Node first on its PATH, and ends as the command does', async ({
+    skip,
+  }) => {
+    if (oldNode === undefined) skip(none)
+    const command = [oldNode ?? '', join(root, 'runtime.js')] as const
+    const environment = { PATH: '/usr/bin:/bin' }
+    const version = await dpulse(['node', '--version'], { command, environment })
+    expect(version).toMatchObject({ code: 0, stdout: `${process.version}\n` })
+    expect(await dpulse(['sh', '-c', 'exit 7'], { command, environment })).toMatchObject({ code: 7 })
+    const { code, stderr } = await dpulse(['no-such-command'], { command, environment })
+    expect(code).toBe(1)
+    expect(stderr).toContain('no-such-command')
   })
 })
