@@ -299,7 +299,15 @@ class JournalIngest implements Ingest {
     this.counters.records += header.count
     if (signal === 'traces') this.counters.forwarded += header.count
     this.#options.onBatch?.(header, signal)
-    if (request) for (const listener of this.#listeners) listener(header, signal, request)
+    if (!request) return
+    for (const listener of this.#listeners) {
+      try {
+        listener(header, signal, request)
+      } catch (error) {
+        // The journal has the batch: who only looks on must not make its sender repeat it.
+        this.#options.log.error('live tail failed', { error: messageOf(error) })
+      }
+    }
   }
 }
 

@@ -1,32 +1,12 @@
 // What the HTTP API (aggregator/api) asks of the rest of the aggregator. The store implements Queries, the ledger
 // Ledger, the registry Devices, the ingest Live. Every answer is JSON-ready and has the shape that DESIGN §9 promises.
 
-/** A JSON value. Integers beyond 2^53 are strings, bytes are base64. */
-export type Json = string | number | boolean | null | Json[] | { [key: string]: Json }
+import type { Json, LogFilter, LogRecordRow, Match, Time } from '../plugins/protocols/log-json.ts'
 
-/** RFC 3339, UTC, nine decimals: `2026-11-21T09:55:00.000000000Z`. */
-export type Time = string
+export type { Json, LogFilter, LogRecordRow, Match, Time } from '../plugins/protocols/log-json.ts'
 
 /** Where a page of log records ended; opaque to all but the store that made it. It leads back in time. */
 export type Cursor = string
-
-/** An attribute of the record or, where it has none of that name, of its Resource, compared with its text form. */
-export interface Match {
-  key: string
-  value: string
-}
-
-/** Which log records: shared by the search and the live tail. */
-export interface LogFilter {
-  /** Case-insensitive substring of the body. */
-  text?: string
-  /** Any of these; absent means every device. Never empty. */
-  device?: readonly string[]
-  /** Lowest OTel severity number, 1 to 24; a record without severity (0) passes only when this is absent. */
-  severity?: number
-  /** All must match. */
-  where: readonly Match[]
-}
 
 /** The newest `limit` records that fit. Times are compared with the claimed time, or the arrival when that is suspect. */
 export interface LogQuery extends LogFilter {
@@ -36,21 +16,6 @@ export interface LogQuery extends LogFilter {
   untilUnixNano?: bigint
   limit: number
   before?: Cursor
-}
-
-export interface LogRecordRow {
-  /** Stable and unique in this aggregator: the same record has the same id in every answer and in the live tail. */
-  id: string
-  time: Time
-  observedTime: Time
-  device: string
-  severityNumber: number
-  severityText: string
-  body: Json
-  attributes: Record<string, Json>
-  resource: Record<string, Json>
-  /** Empty when the record is no event. */
-  eventName: string
 }
 
 export interface LogPage {

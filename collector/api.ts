@@ -1,4 +1,4 @@
-// The collector's own HTTP API, for this machine: health, figures, its side of the ledger. Only loopback names are
+// The collector's own HTTP API, for this machine: health, figures, the newest records, its side of the ledger. Only loopback names are
 // answered, so that no page of another origin reaches it by rebinding a name.
 import { createServer } from 'node:http'
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
@@ -8,6 +8,7 @@ import { PermanentError, classes, messageOf } from '../plugins/contract/index.ts
 import type { Address, Dropped } from '../plugins/contract/index.ts'
 import { portTaken } from '../plugins/contract/ports.ts'
 import type { Log as Logger } from '../plugins/contract/index.ts'
+import { BadParameter, LiveTails, logsPage } from './api-logs.ts'
 import type { Runtime } from './runtime.ts'
 import { sumOf } from './stream.ts'
 
@@ -26,6 +27,7 @@ type Answer = { status: number; type: string; body: string }
 
 export async function startApi({ runtime, addresses, logger }: ApiOptions): Promise<Api> {
   const servers: Server[] = []
+  const live = new LiveTails(runtime.tail)
   const onlyLoopback = addresses.every(({ host }) => isLoopback(host))
   let port = addresses[0]?.port ?? 0
   const close = async () => {
@@ -35,7 +37,7 @@ export async function startApi({ runtime, addresses, logger }: ApiOptions): Prom
   try {
     for (const { host, port: wanted } of addresses) {
       const server = createServer(limits, (request, response) =>
-        serve(runtime, onlyLoopback, request, response),
+        serve({ runtime, live, onlyLoopback }, request, response),
       )
       server.maxConnections = 64
       // All listen on the port that the first one got, where it was free to choose.
@@ -83,30 +85,49 @@ async function listen(
   }
 }
 
+interface Asked {
+  runtime: Runtime
+  live: LiveTails
+  onlyLoopback: boolean
+}
+
+const headers = {
+  'Cache-Control': 'no-store',
+  'X-Content-Type-Options': 'nosniff',
+  'Cross-Origin-Resource-Policy': 'same-origin',
+}
+
 function serve(
-  runtime: Runtime,
-  onlyLoopback: boolean,
+  { runtime, live, onlyLoopback }: Asked,
   request: IncomingMessage,
   response: ServerResponse,
 ): void {
   let answer: Answer
   try {
-    answer = route(runtime, onlyLoopback, request)
+    const refused = refusal(onlyLoopback, request)
+    const { path, parameters } = askedOf(request)
+    request.resume()
+    if (!refused && path === '/api/live' && request.method === 'GET') {
+      if (live.serve(parameters, response, headers)) return
+      answer = failure(503, 'BUSY', 'enough live tails are open already')
+    } else answer = refused ?? route(runtime, path, parameters)
   } catch (error) {
-    answer = failure(500, 'UNEXPECTED', messageOf(error))
+    answer =
+      error instanceof BadParameter ? badParameter(error) : failure(500, 'UNEXPECTED', messageOf(error))
   }
-  request.resume()
-  response.writeHead(answer.status, {
-    'Content-Type': answer.type,
-    'Content-Length': Buffer.byteLength(answer.body),
-    'Cache-Control': 'no-store',
-    'X-Content-Type-Options': 'nosniff',
-    'Cross-Origin-Resource-Policy': 'same-origin',
-  })
-  response.end(request.method === 'HEAD' ? undefined : answer.body)
+  const { status, type, body } = answer
+  response.writeHead(status, { ...headers, 'Content-Type': type, 'Content-Length': Buffer.byteLength(body) })
+  response.end(request.method === 'HEAD' ? undefined : body)
 }
 
-function route(runtime: Runtime, onlyLoopback: boolean, request: IncomingMessage): Answer {
+function askedOf({ url = '/' }: IncomingMessage): { path: string; parameters: URLSearchParams } {
+  const at = url.indexOf('?')
+  const path = at < 0 ? url : url.slice(0, at)
+  return { path, parameters: new URLSearchParams(at < 0 ? '' : url.slice(at + 1)) }
+}
+
+/** Why a request is not answered at all. */
+function refusal(onlyLoopback: boolean, request: IncomingMessage): Answer | undefined {
   const host = request.headers.host ?? ''
   if (!isOwnName(host, onlyLoopback)) {
     return failure(
@@ -122,7 +143,10 @@ function route(runtime: Runtime, onlyLoopback: boolean, request: IncomingMessage
   if (request.method !== 'GET' && request.method !== 'HEAD') {
     return failure(405, 'METHOD_NOT_ALLOWED', 'this API only answers GET')
   }
-  const path = (request.url ?? '/').split('?', 1)[0]
+  return undefined
+}
+
+function route(runtime: Runtime, path: string, parameters: URLSearchParams): Answer {
   switch (path) {
     case '/api/health':
       return json(healthOf(runtime), runtime.isReady ? 200 : 503)
@@ -137,28 +161,26 @@ function route(runtime: Runtime, onlyLoopback: boolean, request: IncomingMessage
         body: runtime.measures.prometheus(),
       }
     case '/api/logs':
-    case '/api/live':
-      return failure(
-        501,
-        'NOT_HERE',
-        'this collector keeps no records to look at: ask the aggregator (DPULSE_URL)',
-      )
+      return json(logsPage(runtime.tail, parameters))
     default:
       return failure(
         404,
         'NOT_FOUND',
-        `there is no ${JSON.stringify(path?.slice(0, 100))}; there are ${paths.join(', ')}`,
+        `there is no ${JSON.stringify(path.slice(0, 100))}; there are ${paths.join(', ')}`,
       )
   }
 }
 
-const paths = ['/api/health', '/api/ledger', '/api/top', '/metrics']
+const paths = ['/api/health', '/api/logs', '/api/live', '/api/ledger', '/api/top', '/metrics']
 
 const json = (value: unknown, status = 200): Answer => ({
   status,
   type: 'application/json; charset=utf-8',
   body: JSON.stringify(value),
 })
+
+const badParameter = ({ message, parameter }: BadParameter): Answer =>
+  json({ error: { code: 'BAD_PARAMETER', message, parameter } }, 400)
 
 const failure = (status: number, code: string, message: string): Answer =>
   json({ error: { code, message } }, status)

@@ -13,6 +13,7 @@ import type { CollectorIdentity } from './context.ts'
 import type { Logger } from './logger.ts'
 import { Measures, measureSource } from './measure.ts'
 import type { Outlet } from './outlet.ts'
+import { Tail } from './tail.ts'
 import { ExporterUnit, SourceUnit } from './units.ts'
 import type { Route, Surroundings } from './units.ts'
 
@@ -53,6 +54,7 @@ export class Runtime {
   readonly #options: RuntimeOptions
   readonly #around: Surroundings
   readonly measures: Measures
+  readonly tail: Tail
   readonly #sources = new Map<string, SourceUnit>()
   readonly #processors = new Map<string, ProcessorUnit>()
   readonly #exporters = new Map<string, ExporterUnit>()
@@ -65,6 +67,7 @@ export class Runtime {
     this.#options = options
     const { identity, log, clock, logger } = options
     this.measures = new Measures(clock.nowUnixNano())
+    this.tail = new Tail(clock)
     this.measures.buffers = () =>
       this.exporters.map(({ component, outlet }) => gaugesOf(component.id, outlet))
     this.#around = {
@@ -73,6 +76,7 @@ export class Runtime {
       clock,
       logger,
       measures: this.measures,
+      tail: this.tail,
       random: options.random ?? Math.random,
       onChange: () => options.onChange?.(),
     }

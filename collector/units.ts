@@ -23,6 +23,7 @@ import type { Logger } from './logger.ts'
 import type { Measures, Meter } from './measure.ts'
 import { Outlet } from './outlet.ts'
 import { Supervised } from './supervisor.ts'
+import type { Tail } from './tail.ts'
 
 export interface Surroundings {
   identity: CollectorIdentity
@@ -30,6 +31,8 @@ export interface Surroundings {
   clock: Clock
   logger: Logger
   measures: Measures
+  /** For those who look on. */
+  tail: Tail
   random: () => number
   /** A component came up, failed or moved. */
   onChange: () => void
@@ -84,6 +87,7 @@ export class SourceUnit {
     if (records.count === 0) return Promise.resolve()
     const problem = whatIsWrong(records)
     if (problem !== undefined) return this.#refuse(records, problem)
+    this.#around.tail.see(records)
     const [only] = this.routes
     if (this.routes.length === 1 && only) return this.#deliver(only, records, mayWait)
     return Promise.all(this.routes.map((route) => this.#deliver(route, records, mayWait))).then(

@@ -2,8 +2,6 @@
 // 2^53 become strings, bytes base64, NaN and infinities strings, as every answer of the store shows them.
 import { Reader, WireError } from '../../plugins/contract/wire.ts'
 import type { Writer } from '../../plugins/contract/wire.ts'
-import type { AttributeValue } from '../../plugins/contract/values.ts'
-import type { Json } from '../query.ts'
 
 const depthLimit = 32
 const appName = Buffer.from('syslog.appname')
@@ -13,26 +11,7 @@ const hex = Buffer.from('0123456789abcdef')
 /** The attribute by which a record says that its clock is more than a day from its arrival. */
 export const suspectText = Buffer.from('"dpu.clock.suspect":true')
 
-/** A decoded value as JSON; the same that JsonText writes from bytes. */
-export function toJson(value: AttributeValue): Json {
-  switch (typeof value) {
-    case 'bigint':
-      return Number.isSafeInteger(Number(value)) ? Number(value) : String(value)
-    case 'number':
-      return Number.isFinite(value) ? value : String(value)
-    case 'string':
-    case 'boolean':
-      return value
-    default:
-      if (value instanceof Uint8Array) return Buffer.from(value).toString('base64')
-      if (Array.isArray(value)) return (value as readonly AttributeValue[]).map(toJson)
-      return jsonObject(value as Readonly<Record<string, AttributeValue>>)
-  }
-}
-
-export function jsonObject(values: Readonly<Record<string, AttributeValue>>): { [key: string]: Json } {
-  return Object.fromEntries(Object.entries(values).map(([key, value]) => [key, toJson(value)]))
-}
+export { jsonObject, toJson } from '../../plugins/protocols/log-json.ts'
 
 /** Writes JSON text; what it noticed on the way stays until the next call. */
 export class JsonText {

@@ -9,7 +9,8 @@ import { systemClock } from '../../collector/clock.ts'
 import { parseConfig } from '../../collector/config.ts'
 import { Logger } from '../../collector/logger.ts'
 import { Runtime } from '../../collector/runtime.ts'
-import type { Emit } from '../../plugins/contract/index.ts'
+import type { AttributeValue, Emit } from '../../plugins/contract/index.ts'
+import { sampleLogs } from '../support/records.ts'
 import { driven, memory } from './fixtures.ts'
 import { fresh, recordsOf } from './records.ts'
 
@@ -99,7 +100,94 @@ describe('the API of the collector', () => {
     expect((await it.ask('/api/health', { Host: `localhost:${port}` })).status).toBe(200)
     expect((await it.ask('/api/health', {}, 'POST')).status).toBe(405)
     expect((await it.ask('/api/nothing')).status).toBe(404)
-    expect((await it.ask('/api/logs')).status).toBe(501)
+    expect((await it.ask('/api/live?text=a&text=b')).status).toBe(400)
+  })
+
+  test('tells the newest log records, filtered as the aggregator does it, oldest first', async () => {
+    await using it = await started()
+    await it.start()
+    await it.emits.get('a')?.(
+      sampleLogs([
+        { body: 'Link down', severity: 17, attributes: { port: 'p0' } },
+        { body: 'link up', severity: 9, attributes: { port: 9_007_199_254_740_993n } },
+      ]),
+    )
+    await it.emits.get('a')?.(sampleLogs([{ body: 'other link', severity: 9 }], 'bmc-2'))
+    const bodies = async (query: string) => {
+      const { status, body } = await it.ask(`/api/logs${query}`)
+      expect(status).toBe(200)
+      return (JSON.parse(body) as { records: { body: string }[] }).records.map((record) => record.body)
+    }
+    expect(await bodies('')).toEqual(['Link down', 'link up', 'other link'])
+    expect(await bodies('?text=LINK&limit=2')).toEqual(['link up', 'other link'])
+    expect(await bodies('?severity=warn')).toEqual(['Link down'])
+    expect(await bodies('?where=port%3D9007199254740993')).toEqual(['link up'])
+    expect(await bodies('?device=BMC-2')).toEqual(['other link'])
+    // Their claimed time is long ago, so that their arrival counts.
+    expect(await bodies('?since=1m&until=now')).toEqual(['Link down', 'link up', 'other link'])
+    expect(await bodies('?until=1h')).toEqual([])
+    const { records } = JSON.parse((await it.ask('/api/logs?limit=1')).body) as { records: object[] }
+    expect(records).toEqual([
+      {
+        id: expect.stringMatching(/./),
+        time: expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z$/),
+        observedTime: expect.stringMatching(/Z$/),
+        device: 'bmc-2',
+        severityNumber: 9,
+        severityText: '',
+        body: 'other link',
+        attributes: { 'dpu.clock.suspect': true },
+        resource: expect.objectContaining({ 'host.id': 'bmc-2' }),
+        eventName: '',
+      },
+    ])
+    for (const wrong of ['limit=0', 'severity=loud', 'since=soon', 'where=x', 'selector=a%3Db']) {
+      const { status, body } = await it.ask(`/api/logs?${wrong}`)
+      expect([status, JSON.parse(body)]).toMatchObject([400, { error: { parameter: wrong.split('=')[0] } }])
+    }
+  })
+
+  test('keeps a few megabytes of records at most, the newest', async () => {
+    await using it = await started()
+    await it.start()
+    const emit = it.emits.get('a')
+    await Promise.all(
+      Array.from({ length: 40 }, (_, index) =>
+        Promise.resolve(emit?.(sampleLogs([{ body: `${index} ${'x'.repeat(200_000)}` }]))),
+      ),
+    )
+    const { records } = JSON.parse((await it.ask('/api/logs')).body) as { records: { body: string }[] }
+    expect(records.at(-1)?.body).toMatch(/^39 /)
+    expect(records.length).toBeGreaterThan(10)
+    expect(records.length).toBeLessThan(25)
+  })
+
+  test('tells each record that fits as it comes, and nothing of one that nobody can read', async () => {
+    await using it = await started()
+    await it.start()
+    const response = await fetch(`${it.api.url}/api/live?severity=error`)
+    const reader = (response.body ?? new ReadableStream<Uint8Array>()).getReader()
+    const read = async () => Buffer.from((await reader.read()).value ?? []).toString()
+    expect(await read()).toContain(': live')
+    let deep: AttributeValue = 'x'
+    for (let depth = 0; depth < 40; depth++) deep = [deep]
+    const severity = 17
+    await it.emits.get('a')?.(
+      sampleLogs([
+        { body: 'info' },
+        { body: 'first', severity },
+        { body: deep, severity },
+        { body: 'last', severity },
+      ]),
+    )
+    let said = ''
+    while (!said.includes('last')) said += await read()
+    const told = said.split('\n').filter((line) => line.startsWith('data: '))
+    expect(told.map((line) => (JSON.parse(line.slice(6)) as { body: string }).body)).toEqual([
+      'first',
+      'last',
+    ])
+    await reader.cancel()
   })
 
   test('answers on IPv6 on the same port', async () => {

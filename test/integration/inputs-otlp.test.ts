@@ -8,7 +8,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { decodeOfficial, encodeOfficial, officialResponse } from '../plugins/protocols/otlp/official.ts'
 import { askingOf } from '../support/asking.ts'
 import type { Account } from '../support/asking.ts'
-import { eventually, healthy, startProgram } from '../support/programs.ts'
+import { apiUrl, eventually, healthy, startProgram } from '../support/programs.ts'
 import type { Program } from '../support/programs.ts'
 import { callGrpc, post } from '../support/senders.ts'
 
@@ -208,6 +208,22 @@ describe.each([
     await logged(`after the bad ${program}`)
   })
 
+  test('a record nested too deep to be stored is counted, also while somebody looks on', async () => {
+    const leaving = new AbortController()
+    const tail = await fetch(`${apiUrl(portOffset)}/api/live`, { signal: leaving.signal })
+    expect(tail.status).toBe(200)
+    let deep: object = text('x')
+    for (let depth = 0; depth < 40; depth++) deep = { arrayValue: { values: [deep] } }
+    const device = `deep-${program}`
+    const [before, after] = [`deep ${program} before`, `deep ${program} after`]
+    const request = logsOf([before, '', after], device)
+    Object.assign(request.resourceLogs[0]?.scopeLogs[0]?.logRecords[1] ?? {}, { body: deep })
+    expect((await sendJson(request, '/v1/logs', http)).status).toBe(200)
+    await logged(`deep ${program} `, 2)
+    leaving.abort()
+    expect(await accountOf(device)).toEqual({ ...whole(3), stored: 2, dropped: { rejected: 1 } })
+  })
+
   test('a record that fits no batch is refused by partial success, the others of its request are stored', async () => {
     const device = `partial-${program}`
     const bodies = [`partial ${program} one`, 'x'.repeat(2_000_000), `partial ${program} two`]
@@ -368,7 +384,7 @@ test('the ledger of everything balances, and nothing is unknown or lost', async 
   expect({ balanced, unknown, dropped }).toEqual({
     balanced: true,
     unknown: 0,
-    dropped: { invalid: 2, rejected: 6 },
+    dropped: { invalid: 2, rejected: 8 },
   })
   expect(streams.filter(({ missing }) => missing.length > 0)).toEqual([])
 })

@@ -1,7 +1,7 @@
 // Times and durations as people write them, over random values.
 import { assert, bigInt, property, string } from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { parseDuration, parseTime } from '../../../aggregator/api/parameters.ts'
+import { parseDuration, parseTime } from '../../../plugins/protocols/log-question.ts'
 import { toTime } from '../../support/sample-queries.ts'
 
 describe('parseTime', () => {
