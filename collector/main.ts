@@ -45,6 +45,7 @@ export const definitions: readonly Definition[] = [...plugins, measureSource(new
 
 /** Runs until SIGTERM, SIGINT or the end of the parent. @throws what a person must mend before it can start. */
 export async function main(options: ProgramOptions, version: string): Promise<void> {
+  setFlagsFromString(heapGrowth)
   const signal = stopSignal(stopMs)
   const parent = connectToParent(() => undefined)
   const logger = new Logger()
