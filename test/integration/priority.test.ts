@@ -7,7 +7,7 @@ import { describe, expect, onTestFinished, test } from 'vitest'
 import { eventually, healthy, startProgram } from '../support/programs.ts'
 import { ledgerOf, measureOf, sendOverTcp, startProbe, syslogLines } from '../support/traffic.ts'
 
-const portOffset = 27_000
+const portOffset = 7000
 const syslogPort = 5514 + portOffset
 const storedRecords = () => measureOf(portOffset, 'dpulse_aggregator_writer_records_total')
 const takenRecords = () => measureOf(portOffset, 'dpulse_aggregator_ingest_records_total')
