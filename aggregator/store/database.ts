@@ -44,7 +44,9 @@ export class Database {
       memory_limit: `${Math.max(64, Math.floor(settings.memoryBytes / 1024 ** 2))}MiB`,
       temp_directory: join(directory, 'spill'),
       max_temp_directory_size: `${Math.floor(Math.min(4 * 1024 ** 3, settings.maxBytes / 4) / 1024)}KiB`,
-      checkpoint_threshold: '32MiB',
+      // Small commits go through the database's log; each checkpoint costs as much as they do. Larger, and reopening after
+      // a kill takes longer than a second.
+      checkpoint_threshold: `${Math.floor(Math.min(128 * 1024 ** 2, settings.maxBytes / 16) / 1024)}KiB`,
       preserve_insertion_order: 'false',
       // The log of the database holds the rows of many writes; without this a reader of files asks the network.
       autoinstall_known_extensions: 'false',
