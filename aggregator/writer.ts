@@ -6,6 +6,7 @@ import { findHeader, streamKey } from '../plugins/contract/batch.ts'
 import type { Header } from '../plugins/contract/batch.ts'
 import type { Clock, Log } from '../plugins/contract/define.ts'
 import { RetryableError, messageOf } from '../plugins/contract/errors.ts'
+import { rank } from '../plugins/contract/signal.ts'
 import type { Signal } from '../plugins/contract/signal.ts'
 import { Reader, Writer as Encoder } from '../plugins/contract/wire.ts'
 import { IntervalSet } from './intervals.ts'
@@ -70,6 +71,8 @@ interface Group {
   fresh: Map<string, Set<number>>
   records: number
   bytes: number
+  /** Something is in it that no flood of lines or readings may hold up. */
+  isPrecious: boolean
   next: Position
 }
 
@@ -79,9 +82,9 @@ const bulkRecords = 4000
 const damageLimit = 1000
 
 /** A commit should take so long: whatever comes next waits for it, and for the group that was read meanwhile. */
-const commitTargetMs = 150
+const commitTargetMs = 400
 /** Of the limits of a group: what is written however slow the store is. */
-const leastPortion = 0.01
+const leastPortion = 0.05
 
 /** Loads the committed state. @throws what the store throws when it cannot be opened. */
 export async function openWriter(options: WriterOptions): Promise<Writer> {
@@ -150,6 +153,7 @@ export async function openWriter(options: WriterOptions): Promise<Writer> {
       const signal = signalOf[entry.topic] ?? 'logs'
       group.headers.push({ header, key, signal })
       group.records += header.count
+      if (rank[header.class] < rank.resource) group.isPrecious = true
       if (signal === 'traces' || header.count === 0) continue
       // As it lies in the journal: the store's thread opens it, and fewer bytes are handed over.
       group.batches.push({ header, signal, value: entry.value, arrivedUnixNano: entry.arrivedUnixNano })
@@ -214,7 +218,15 @@ export async function openWriter(options: WriterOptions): Promise<Writer> {
 
   /** Reads until the group is worth a commit: a few records at once, many together. */
   async function fill(from: Position, before: Group | undefined, signal: AbortSignal): Promise<Group> {
-    const group: Group = { batches: [], headers: [], fresh: new Map(), records: 0, bytes: 0, next: from }
+    const group: Group = {
+      batches: [],
+      headers: [],
+      fresh: new Map(),
+      records: 0,
+      bytes: 0,
+      isPrecious: false,
+      next: from,
+    }
     const began = clock.elapsedMs()
     let patience = signal
     for (;;) {
@@ -228,7 +240,8 @@ export async function openWriter(options: WriterOptions): Promise<Writer> {
       group.next = read.next
       const left = lingerMs - (clock.elapsedMs() - began)
       const isFull = group.records >= groupRecords * portion || group.bytes >= most.bytes
-      if (signal.aborted || isFull || left <= 0 || group.records < bulkRecords) return group
+      const isSmall = group.records < bulkRecords
+      if (signal.aborted || isFull || left <= 0 || isSmall || group.isPrecious) return group
       patience = AbortSignal.any([signal, AbortSignal.timeout(Math.ceil(left))])
     }
   }
