@@ -33,7 +33,7 @@ interface Running {
 const patient = { timeout: 15_000, interval: 20 }
 
 // Ports from here on are used by no default, and each test takes its own hundred.
-let offset = 20_000 + (process.pid % 100) * 100
+let offset = 10_000 + (process.pid % 80) * 100
 
 function startUp(line: readonly string[], environment: NodeJS.ProcessEnv): Running {
   const data = mkdtempSync(join(tmpdir(), 'dpulse-up-'))
