@@ -201,12 +201,12 @@ export class Disk {
     }
   }
 
-  /** Drops the oldest of the least precious class, down to `name`, until there is room for one more commit. */
+  /** Drops the oldest of the least precious class, down to `name`, until there is room for one more commit, or some. */
   async reclaim(name: Class): Promise<void> {
     if (this.#reclaiming) return
     this.#reclaiming = true
     try {
-      const target = this.bytes - commitBytes
+      const target = this.bytes - Math.min(commitBytes, this.#options.limits.disk / 8)
       for (const victim of [...classes].reverse()) {
         while (this.bytes > target) {
           const oldest = await this.#oldest(victim)

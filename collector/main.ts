@@ -59,7 +59,7 @@ export async function main(options: ProgramOptions, version: string): Promise<vo
   const identity = await identityOf(options, loaded.config, version)
   await using open = new AsyncDisposableStack()
   open.defer(() => logger.flush())
-  const buffer = open.use(await openBuffer(directory, disk, logger))
+  const buffer = open.use(await openBuffer(directory, disk, loaded.config, logger))
 
   let tell: () => void = () => undefined
   const runtime = new Runtime({
@@ -147,12 +147,22 @@ async function identityOf(
   }
 }
 
-async function openBuffer(directory: string, disk: number, logger: Logger): Promise<Log> {
+async function openBuffer(
+  directory: string,
+  disk: number,
+  { exporters }: CollectorConfig,
+  logger: Logger,
+): Promise<Log> {
   const log = logger.for('buffer')
+  // Room comes back by whole segments, so even the smallest buffer is made of many.
+  const smallest = Math.min(
+    ...exporters.map(({ buffer }) => (buffer.disk === undefined || buffer.disk === 0 ? disk : buffer.disk)),
+  )
+  const segmentBytes = Math.floor(Math.min(disk / 200, smallest / 16))
   try {
     return await openLog(directory, {
       maxBytes: disk,
-      segmentBytes: Math.min(8 * MiB, Math.max(256 * 1024, Math.floor(disk / 200))),
+      segmentBytes: Math.min(8 * MiB, Math.max(256 * 1024, segmentBytes)),
       onDamage: (damage) => log.error('the log of the buffer is damaged', { ...damage }),
     })
   } catch (cause) {
