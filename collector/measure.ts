@@ -184,8 +184,9 @@ export class Measures {
     let last = ''
     this.each((name, value, attributes) => {
       const { kind, unit, description } = collectorMetrics[name]
+      const base = name.replaceAll('.', '_')
       const suffix = unit === 'By' ? '_bytes' : unit === 's' ? '_seconds' : ''
-      const metric = `${name.replaceAll('.', '_')}${suffix}${kind === 'counter' ? '_total' : ''}`
+      const metric = `${base}${base.endsWith(suffix) ? '' : suffix}${kind === 'counter' ? '_total' : ''}`
       if (metric !== last) lines.push(`# HELP ${metric} ${description}`, `# TYPE ${metric} ${kind}`)
       last = metric
       const labels = Object.entries(attributes).map(

@@ -4,7 +4,7 @@ import { ulid } from 'ulid'
 import { LogCursor } from '../plugins/contract/index.ts'
 import type { Clock, Records } from '../plugins/contract/index.ts'
 import { eachLog, matches, rowOf, timeOf } from '../plugins/protocols/log-json.ts'
-import type { LogFilter, LogRecordRow } from '../plugins/protocols/log-json.ts'
+import type { LogFilter, LogRecordRow, Values } from '../plugins/protocols/log-json.ts'
 
 interface Kept {
   readonly number: number
@@ -53,26 +53,34 @@ export class Tail {
       this.#ring = this.#ring.slice(this.#first)
       this.#first = 0
     }
-    for (const [listener, filter] of this.#listeners) this.#walk(one, filter, listener)
+    for (const [listener, filter] of this.#listeners)
+      this.#walk(one, filter, (index, resource) => listener(this.#row(one, index, resource)))
   }
 
   get #isFull(): boolean {
     return this.#bytes > mostBytes || this.#ring.length - this.#first > mostKept
   }
 
-  /** The newest that fit, oldest first. */
-  recent(query: TailQuery): LogRecordRow[] {
-    const pages: LogRecordRow[][] = []
-    let left = query.limit
-    for (let at = this.#ring.length - 1; at >= this.#first && left > 0; at--) {
-      const kept = this.#ring[at]
-      if (!kept) break
-      const page: LogRecordRow[] = []
-      this.#walk(kept, query, (record) => page.push(record), query)
-      pages.push(page.slice(-left))
-      left -= Math.min(left, page.length)
+  /** The newest that fit, oldest first. One request may be many Records by class, so the times decide the order. */
+  recent({ since, until, limit, ...filter }: TailQuery): LogRecordRow[] {
+    const found: { at: bigint; kept: Kept; index: number }[] = []
+    for (const kept of this.#ring.slice(this.#first)) {
+      this.#walk(kept, filter, (index, _, at) => {
+        const isWithin = (since === undefined || at >= since) && (until === undefined || at < until)
+        if (isWithin) found.push({ at, kept, index })
+      })
     }
-    return pages.reverse().flat()
+    found.sort((one, other) => (one.at < other.at ? -1 : one.at > other.at ? 1 : 0))
+    const chosen = new Map(found.slice(-limit).map(({ kept, index }) => [`${kept.number}/${index}`, kept]))
+    const rows = new Map<string, LogRecordRow>()
+    // Only these become objects.
+    for (const kept of new Set(chosen.values())) {
+      this.#walk(kept, { where: [] }, (index, resource) => {
+        const key = `${kept.number}/${index}`
+        if (chosen.has(key)) rows.set(key, this.#row(kept, index, resource))
+      })
+    }
+    return [...chosen.keys()].flatMap((key) => rows.get(key) ?? [])
   }
 
   /** Each record that fits from now on, until the returned function is called. */
@@ -81,22 +89,25 @@ export class Tail {
     return () => void this.#listeners.delete(listener)
   }
 
+  /** The records of one emit that fit; `at` is the claimed time, or the arrival when that is suspect. */
   #walk(
-    { number, records, arrived }: Kept,
+    { records, arrived }: Kept,
     filter: LogFilter,
-    found: Listener,
-    { since, until }: Pick<TailQuery, 'since' | 'until'> = {},
+    see: (index: number, resource: Values, at: bigint) => void,
   ): void {
-    const { device } = records
-    if (filter.device && !filter.device.includes(device)) return
+    if (filter.device && !filter.device.includes(records.device)) return
     const cursor = this.#cursor
     eachLog(cursor, records.bytes, (index, resource) => {
-      const { time, isSuspect } = timeOf(cursor, arrived)
-      const at = isSuspect ? arrived : time
-      if ((since !== undefined && at < since) || (until !== undefined && at >= until)) return
       if (!matches(filter, cursor, resource)) return
-      found(rowOf(cursor, { id: `${this.#run}/${number}/${index}`, device, arrived, resource }))
+      const { time, isSuspect } = timeOf(cursor, arrived)
+      see(index, resource, isSuspect ? arrived : time)
     })
+  }
+
+  /** The record where the cursor stands. */
+  #row({ number, records, arrived }: Kept, index: number, resource: Values): LogRecordRow {
+    const id = `${this.#run}/${number}/${index}`
+    return rowOf(this.#cursor, { id, device: records.device, arrived, resource })
   }
 }
 

@@ -9,7 +9,10 @@ export async function ledger(options: ChoiceOptions): Promise<void> {
   const { device, selector } = options
   const report = await ask(options, '/api/ledger', { device, selector }, Ledger)
   if (options.output === 'json') return printJson(report)
-  if (report.streams.length === 0) return note('the ledger is empty: nothing was produced yet')
+  if (report.streams.length === 0) {
+    const isAll = device === undefined && selector === undefined
+    return note(`the ledger is empty: nothing was produced yet${isAll ? '' : ' by what was asked for'}`)
+  }
   return print(ledgerText(report, terminalWidth()))
 }
 

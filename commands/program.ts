@@ -126,12 +126,12 @@ function addPrograms(program: Command, programs: Programs): void {
 
 function addQuestions(program: Command): void {
   const get = subcommand(program, 'get').description('List things: devices.')
-  get.action((_, command: Command) => command.help({ error: true }))
+  needsCommand(get)
   choosing(subcommand(get, 'devices').description('Devices, and which collectors report on them.')).action(
     async (options) => (await import('./devices.ts')).getDevices(options),
   )
   const remove = subcommand(program, 'delete').description('Forget things: device.')
-  remove.action((_, command: Command) => command.help({ error: true }))
+  needsCommand(remove)
   subcommand(remove, 'device')
     .description(
       'Forget a device; one that reports again comes back. Its stored records stay until they expire.',
@@ -210,6 +210,16 @@ function addOthers(program: Command): void {
 // A subcommand does not inherit how errors are shown unless it is told to.
 function subcommand(parent: Command, name: string): Command {
   return parent.command(name).copyInheritedSettings(parent).allowExcessArguments(false)
+}
+
+// What stands where a subcommand should is named; nothing there shows the help.
+function needsCommand(group: Command): void {
+  group.allowExcessArguments(true).action(() => {
+    const [given] = group.args
+    if (given === undefined) return group.help({ error: true })
+    const known = group.commands.map((one) => one.name()).join(', ')
+    return group.error(`error: '${group.name()}' knows no '${given}'; there is ${known}`)
+  })
 }
 
 function asking(command: Command): Command {

@@ -71,7 +71,8 @@ export function jsonObject(values: Readonly<Record<string, AttributeValue>>): { 
   return Object.fromEntries(Object.entries(values).map(([key, value]) => [key, toJson(value)]))
 }
 
-type Values = Readonly<Record<string, AttributeValue>>
+/** Decoded attributes. */
+export type Values = Readonly<Record<string, AttributeValue>>
 
 const dayNano = 86_400_000_000_000n
 const nanoOf = (high: number, low: number): bigint => (BigInt(high) << 32n) | BigInt(low)
