@@ -24,7 +24,9 @@ export const LogRecord = z
     time: Time,
     observedTime: Time,
     device: z.string(),
-    severityNumber: z.int().min(0).max(24),
+    severityNumber: z
+      .int()
+      .openapi({ description: 'OpenTelemetry: 1 to 24, 0 for none; shown as the sender wrote it' }),
     severityText: z.string(),
     body: z.unknown().openapi({ description: 'Text, mostly; any JSON value' }),
     attributes: Attributes,

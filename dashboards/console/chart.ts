@@ -60,6 +60,7 @@ export function createChart(metric: MetricInfo, device: string, signal: AbortSig
       const notes = [counter ? 'per second' : '', hidden > 0 ? `${hidden} more series` : '']
       setText(note, notes.filter(Boolean).join(', '))
       place.classList.toggle('nothing', filled.length === 0)
+      place.dataset.nothing = counter ? 'no two readings to make a rate of yet' : 'no points in this range'
       drawing.show(shown)
     },
     remove() {
