@@ -15,6 +15,7 @@ import type { PeerMessage } from '../plugins/contract/parent.ts'
 import { ports } from '../plugins/contract/options.ts'
 import type { ProgramOptions } from '../plugins/contract/options.ts'
 import type { Address } from '../plugins/contract/settings.ts'
+import { LogLockedError } from '../plugins/protocols/log/index.ts'
 import { topics } from '../plugins/protocols/topics.ts'
 import { startApi } from './api/server.ts'
 import { loadConfig } from './config.ts'
@@ -63,6 +64,10 @@ export async function main(options: ProgramOptions): Promise<void> {
     await openLogJournal(join(directory, 'journal'), {
       maxBytes: Math.floor(maxDisk * shares.journal),
       onDamage: (damage) => log.error('journal is damaged', { ...damage }),
+    }).catch((cause: unknown) => {
+      if (!(cause instanceof LogLockedError)) throw cause
+      const what = `another aggregator (process ${cause.pid}) works with ${directory}: stop it, or give this one --data DIR`
+      throw new PermanentError('PERMISSION_DENIED', what, { cause })
     }),
   )
   const store = open.use(
