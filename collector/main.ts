@@ -83,9 +83,11 @@ export async function main(options: ProgramOptions, version: string): Promise<vo
     ...(api ? [{ name: 'collector API', address: api.url }] : []),
     ...runtime.parts(),
   ]
-  tell = throttled(() => parent.ready(parts(), [...leftOut, ...leftOutOf(runtime)]), signal)
+  const report = () => parent.ready(parts(), [...leftOut, ...leftOutOf(runtime)], runtime.isSettled)
   await settled(runtime, signal)
-  parent.ready(parts(), [...leftOut, ...leftOutOf(runtime)])
+  // Not before: the first word to the parent says that the listeners are up.
+  tell = throttled(report, signal)
+  report()
   log.info('collector is up', { collector: identity.collector, device: identity.device, data: directory })
   followChanges(options, loaded.text, signal, logger, async () => {
     const again = await load(options)

@@ -50,7 +50,7 @@ export async function up(options: ProgramOptions, entry: string, version: string
     })
   // /api/health speaks for both, so the aggregator hears how the collector is.
   const tellAggregator = () => {
-    const running = collector?.running ?? false
+    const running = collector?.running === true && collector.ready?.settled !== false
     const listeners = collector?.ready?.parts.filter(({ address }) => address !== undefined).length ?? 0
     const detail = running ? `${listeners} listeners` : 'starting'
     aggregator.tell({ type: 'peer', program: 'collector', ready: running, detail })

@@ -21,6 +21,8 @@ export interface ReadyMessage {
   type: 'ready'
   parts: Part[]
   leftOut: LeftOut[]
+  /** Whether each part has come up or said why it cannot; absent means so. */
+  settled?: boolean
 }
 
 /** Parent to the aggregator: how the other child is, so that /api/health speaks for both. */
@@ -35,7 +37,7 @@ export interface Parent {
   /** Whether a parent started this process. */
   readonly present: boolean
   /** Tells the parent what runs; without a parent it does nothing. */
-  ready(parts: Part[], leftOut: LeftOut[]): void
+  ready(parts: Part[], leftOut: LeftOut[], settled?: boolean): void
 }
 
 /** `onPeer` hears of the other child under the same parent. */
@@ -49,8 +51,13 @@ export function connectToParent(onPeer: (peer: PeerMessage) => void): Parent {
   }
   return {
     present,
-    ready(parts, leftOut) {
-      const message: ReadyMessage = { type: 'ready', parts, leftOut }
+    ready(parts, leftOut, settled) {
+      const message: ReadyMessage = {
+        type: 'ready',
+        parts,
+        leftOut,
+        ...(settled !== undefined && { settled }),
+      }
       // A parent that has just gone is no error here: `stopSignal` hears of it.
       if (hasParent()) process.send?.(message, undefined, undefined, () => undefined)
     },
