@@ -91,7 +91,11 @@ function addPrograms(program: Command, programs: Programs): void {
       .description(summary)
       .option('-c, --config <file>', configHelp[name] ?? '')
       .option('-d, --data <dir>', 'where data is kept (default $DPULSE_DATA, else ~/.local/share/dpulse)')
-      .option('--max-disk <size>', 'most that dpulse may occupy there, for example 10GiB', size)
+      .option(
+        '--max-disk <size>',
+        'most that dpulse may occupy there, 20GiB unless given: 6 parts the store, where the oldest records of the least precious class go first; 3 parts what waits for it and 1 part the collector’s buffer, where senders that can wait do, and of the others the least precious class goes first',
+        size,
+      )
       .option('--port-offset <n>', 'added to every default port', offset, 0)
       .option('--broker <url>', 'embedded, or mqtt://host:port', part('broker', 'mqtt', 'mqtts'), 'embedded')
       .option('--journal <url>', 'embedded, or kafka://host:port,…', part('journal', 'kafka'), 'embedded')
