@@ -51,9 +51,6 @@ export async function main(options: ProgramOptions): Promise<void> {
   const signal = stopSignal(stopMs)
   const peers = new Map<string, PeerMessage>()
   const parent = connectToParent((peer) => peers.set(peer.program, peer))
-  // Our parent tells of the collector soon; until then nobody knows that it is up.
-  if (parent.present)
-    peers.set('collector', { type: 'peer', program: 'collector', ready: false, detail: 'starting' })
   // Its parent starts a collector beside it, and says how that is only once this program is up.
   if (parent.present)
     peers.set('collector', { type: 'peer', program: 'collector', ready: false, detail: 'starting' })
