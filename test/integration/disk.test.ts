@@ -105,8 +105,7 @@ describe('a file system that is full', () => {
     skip,
   }) => {
     const portOffset = 8100
-    const data = mounted(64)
-    if (data === undefined) return skip(why)
+    const data = mounted(64) ?? skip(why)
     const aggregator = fleetOf({ portOffset, data, onTestFinished })
     const collector = fleetOf({ portOffset, onTestFinished })
     aggregator.start('aggregator')
@@ -139,8 +138,7 @@ describe('a file system that is full', () => {
     skip,
   }) => {
     const portOffset = 8200
-    const data = mounted(32)
-    if (data === undefined) return skip(why)
+    const data = mounted(32) ?? skip(why)
     const collector = fleetOf({
       portOffset,
       data,
