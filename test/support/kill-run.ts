@@ -141,6 +141,16 @@ interface Ledger {
 const ledgerOf = async (portOffset: number): Promise<Ledger> =>
   (await (await fetch(`${apiUrl(portOffset)}/api/ledger`)).json()) as Ledger
 
+/**
+ * Whether the collector's buffer is empty. Until then the aggregator's ledger may know nothing of what the last kill
+ * left there: an account of what was announced balances also before a collector is back.
+ */
+async function isDrained(portOffset: number): Promise<boolean> {
+  const answer = await fetch(`http://127.0.0.1:${8601 + portOffset}/api/ledger`)
+  const { inFlight, held } = (await answer.json()) as { inFlight: number; held: unknown[] }
+  return inFlight === 0 && held.length === 0
+}
+
 /** How often each record of the run is in the store, by its number. */
 async function storedCounts(
   portOffset: number,
@@ -226,7 +236,8 @@ export async function killRun(run: KillRun): Promise<KillResult> {
     })
     await Promise.all([killing, ...sending])
     run.log?.(`all ${acknowledged} records acknowledged`)
-    const ledger = await eventually('an empty and balanced ledger', 120, async () => {
+    const ledger = await eventually('an empty buffer, and an empty and balanced ledger', 120, async () => {
+      if (!(await isDrained(run.portOffset))) return false
       const answer = await ledgerOf(run.portOffset)
       return answer.inFlight === 0 && answer.balanced && answer
     }).catch(async (cause: unknown) => {
