@@ -27,6 +27,14 @@ const asyncUnzstd = promisify(zstdDecompress)
 const asyncGunzip = promisify(gunzip)
 
 /**
+ * So many at once: until it is whole nobody knows how much comes out, and each may be as large as `maxBytes`, so a few
+ * hundred small messages that begin together would otherwise fill the memory.
+ */
+const mostAtOnce = 2
+let running = 0
+const waiting: (() => void)[] = []
+
+/**
  * How bytes are compressed, by their first bytes: `28 B5 2F FD` zstd (RFC 8878), `1F 8B` gzip (RFC 1952). No
  * protobuf request begins like either: 0x28 would be a varint field 5, 0x1F has wire type 7.
  */
@@ -54,11 +62,18 @@ export function compressSync(bytes: Uint8Array, compression: Compression): Uint8
 export async function decompress(bytes: Uint8Array, maxBytes: number): Promise<Uint8Array> {
   const compression = checkBare(bytes, maxBytes)
   if (compression === 'none') return bytes
+  // Whoever leaves hands the place on, so that nobody comes in between.
+  if (running < mostAtOnce) running++
+  else await new Promise<void>((resolve) => void waiting.push(resolve))
   try {
     const options = { maxOutputLength: maxBytes }
     return await (compression === 'zstd' ? asyncUnzstd(bytes, options) : asyncGunzip(bytes, options))
   } catch (cause) {
     throw failure(compression, bytes.length, maxBytes, cause)
+  } finally {
+    const next = waiting.shift()
+    if (next) next()
+    else running--
   }
 }
 

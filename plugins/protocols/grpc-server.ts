@@ -157,9 +157,9 @@ class Call {
     const { promise, resolve, reject } = Promise.withResolvers<boolean>()
     this.#stream.on('data', (chunk: Buffer) => {
       try {
-        const known = reader.size >= 0
         reader.push(chunk)
-        if (!known && reader.size > 0) this.#reserve(reader.size)
+        // By what has come, not by what was announced: else a few that announce much and send nothing shut all others out.
+        this.#reserve(chunk.length)
       } catch (error) {
         this.#stream.removeAllListeners('data')
         this.#stream.resume()

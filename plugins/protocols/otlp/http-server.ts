@@ -128,7 +128,6 @@ async function readBody(
   }
   const tooLarge = new PermanentError('INPUT_TOO_LARGE', `a request of more than ${maxBytes} bytes`)
   if (Number(announced ?? 0) > maxBytes) throw tooLarge
-  reserve(Number(announced ?? 0))
   const chunks: Buffer[] = []
   let size = 0
   try {
@@ -136,7 +135,8 @@ async function readBody(
     for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
       size += chunk.length
       if (size > maxBytes) throw tooLarge
-      if (announced === undefined) reserve(chunk.length)
+      // By what has come, not by what was announced: else a few that announce much and send nothing shut all others out.
+      reserve(chunk.length)
       chunks.push(chunk)
     }
   } catch (error) {
