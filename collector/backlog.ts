@@ -39,6 +39,8 @@ export class Backlog {
   /** The lowest that was left to the log while a read was under way. */
   #lowered = Infinity
   #saved: number
+  /** When entries of this run were written, by the monotonic clock: of the first of each while. Ascending. */
+  readonly #written: { offset: number; elapsedMs: number }[] = []
   /** Entries were lost; what they held shows when all others are done. */
   damaged = false
 
@@ -84,9 +86,16 @@ export class Backlog {
   }
 
   /** The log has a batch that is still in memory. */
-  written(offset: number): void {
+  written(offset: number, elapsedMs: number, whileMs: number): void {
     this.#taken.add(offset)
     this.#known = Math.max(this.#known, offset + 1)
+    const last = this.#written.at(-1)
+    if (!last || elapsedMs - last.elapsedMs >= whileMs) this.#written.push({ offset, elapsedMs })
+  }
+
+  /** When an entry was written, or a while before; undefined where an earlier run wrote it. */
+  writtenMs(offset: number): number | undefined {
+    return this.#written.findLast((mark) => mark.offset <= offset)?.elapsedMs
   }
 
   /** A batch left memory and is to be read again. */
@@ -157,6 +166,7 @@ export class Backlog {
   #advance(): void {
     while (this.#done.delete(this.#position)) this.#position++
     if (this.#readNext < this.#position) this.#readNext = this.#position
+    while ((this.#written[1]?.offset ?? Infinity) <= this.#position) this.#written.shift()
   }
 }
 

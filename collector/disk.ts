@@ -35,6 +35,8 @@ const readLimit = { entries: 64, bytes: 1024 * 1024 }
 const fewAhead = 8
 const totalsEveryMs = 60_000
 const marksEveryMs = 1000
+/** Of the longest age, how exactly ages of what this run wrote are known. */
+const ageGrain = 0.01
 /** Stamps from before this program existed tell of a clock that was not set yet, not of age. */
 const clockWasSet = 1_735_689_600_000_000_000n
 
@@ -44,6 +46,7 @@ export class Disk {
   readonly #backlogs: Backlog[]
   /** Read, to be sent; those that failed first. */
   readonly #ahead: Held[][] = classes.map(() => [])
+  readonly #opened: { elapsedMs: number; unixNano: bigint }
   #reclaiming = false
   #savedTotalsMs: number
   #savedMarksMs: number
@@ -56,6 +59,7 @@ export class Disk {
     this.#backlogs = classes.map(
       (name) => new Backlog(log.topic(`${exporter}/${name}`), this.#totals.mark(name)),
     )
+    this.#opened = { elapsedMs: clock.elapsedMs(), unixNano: clock.nowUnixNano() }
     this.#savedTotalsMs = this.#savedMarksMs = clock.elapsedMs()
   }
 
@@ -250,7 +254,7 @@ export class Disk {
     const { stream, batch } = held
     const backlog = this.#backlog(stream.class)
     held.writing = false
-    backlog.written(offset)
+    backlog.written(offset, this.#options.clock.elapsedMs(), this.#options.limits.ageMs * ageGrain)
     stream.spilledSeq = Math.max(stream.spilledSeq, batch.header.seq)
     if (held.settled) return backlog.done(offset) // acknowledged while it was written
     held.offset = offset
@@ -284,20 +288,27 @@ export class Disk {
   #fromEntry({ header, offset, entry }: BacklogEntry): Held {
     const signal = entry.key === 'metrics' || entry.key === 'traces' ? entry.key : 'logs'
     const batch: Batch = { header, signal, bytes: entry.value }
+    const sinceMs = this.#sinceMs(header.class, offset, entry.appendedUnixNano)
     const stream = this.#options.currentStream(header) ?? this.#totals.oldStream(header)
-    return hold(batch, stream, this.#sinceMs(entry.appendedUnixNano), { offset })
+    return hold(batch, stream, sinceMs, { offset })
   }
 
   #isExpired(held: Held): boolean {
     return this.#options.clock.elapsedMs() - held.sinceMs > this.#options.limits.ageMs
   }
 
-  /** As the monotonic clock would have shown it. */
-  #sinceMs(appendedUnixNano: bigint): number {
-    const { clock } = this.#options
-    if (appendedUnixNano < clockWasSet) return clock.elapsedMs()
-    const ageMs = Number((clock.nowUnixNano() - appendedUnixNano) / 1_000_000n)
-    return clock.elapsedMs() - Math.max(0, ageMs)
+  /**
+   * Since when the log has an entry, by the monotonic clock. The stamp of the wall clock counts only for what earlier
+   * runs wrote, and only as it looked when this one began: a clock that is set meanwhile makes nothing older.
+   */
+  #sinceMs(name: Class, offset: number, appendedUnixNano: bigint): number {
+    const { clock, limits } = this.#options
+    const written = this.#backlog(name).writtenMs(offset)
+    // It tells the beginning of a while, and nothing may be dropped too early.
+    if (written !== undefined) return Math.min(clock.elapsedMs(), written + limits.ageMs * ageGrain)
+    if (appendedUnixNano < clockWasSet) return this.#opened.elapsedMs
+    const ageMs = Number((this.#opened.unixNano - appendedUnixNano) / 1_000_000n)
+    return this.#opened.elapsedMs - Math.max(0, ageMs)
   }
 
   /** Nothing of a class is left in the log: what its streams still miss there is what the log lost. */
