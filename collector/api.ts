@@ -58,6 +58,7 @@ const limits = {
   headersTimeout: 10_000,
   requestTimeout: 10_000,
   keepAliveTimeout: 5000,
+  connectionsCheckingInterval: 2000,
   maxHeaderSize: 16 * 1024,
 }
 

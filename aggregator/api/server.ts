@@ -74,7 +74,13 @@ type Listener = ReturnType<typeof getRequestListener>
 
 async function listen(listener: Listener, host: string, port: number): Promise<Server | undefined> {
   const server = createServer(
-    { maxHeaderSize: 16_384, headersTimeout: 10_000, requestTimeout: 30_000, keepAliveTimeout: 10_000 },
+    {
+      maxHeaderSize: 16_384,
+      headersTimeout: 10_000,
+      requestTimeout: 30_000,
+      keepAliveTimeout: 10_000,
+      connectionsCheckingInterval: 2000,
+    },
     (request, response) => void listener(request, response),
   )
   server.maxConnections = 512

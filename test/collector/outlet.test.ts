@@ -56,6 +56,26 @@ describe('an outlet', () => {
     await seen(() => it.outlet.buffer.diskBatches === 0)
   })
 
+  test('answers at once, from the log, while the peer has been silent for longer than that', async () => {
+    await using it = await bench()
+    const first = it.outlet.accept(recordsOf(fresh(500)), true)
+    await it.clock.advance(1100)
+    await first
+    const began = it.clock.elapsedMs()
+    const second = it.outlet.accept(recordsOf(fresh(500)), true)
+    await it.clock.advance(20)
+    await second
+    expect(it.clock.elapsedMs() - began).toBe(20)
+    // Once it answers again, the disk is spared again.
+    it.peer.behaviour = accept
+    while (it.peer.pending.length > 0) it.peer.answer(accept)
+    await seen(() => it.outlet.buffer.diskBatches === 0)
+    it.peer.behaviour = undefined
+    void it.outlet.accept(recordsOf(fresh(500)), true)
+    await it.clock.advance(500)
+    expect(it.outlet.buffer.diskBatches).toBe(0)
+  })
+
   test('sends under its old session what a crash left in the log, and tells where the session ended', async () => {
     await using it = await bench()
     const ids = fresh(500)
