@@ -6,8 +6,7 @@ import { findHeader, streamKey } from '../plugins/contract/batch.ts'
 import type { Header } from '../plugins/contract/batch.ts'
 import type { Clock, Log } from '../plugins/contract/define.ts'
 import { RetryableError, messageOf } from '../plugins/contract/errors.ts'
-import { rank } from '../plugins/contract/signal.ts'
-import type { Signal } from '../plugins/contract/signal.ts'
+import type { Class, Signal } from '../plugins/contract/signal.ts'
 import { Reader, Writer as Encoder } from '../plugins/contract/wire.ts'
 import { IntervalSet } from './intervals.ts'
 import { signalTopics } from './journal/journal.ts'
@@ -153,7 +152,7 @@ export async function openWriter(options: WriterOptions): Promise<Writer> {
       const signal = signalOf[entry.topic] ?? 'logs'
       group.headers.push({ header, key, signal })
       group.records += header.count
-      if (rank[header.class] < rank.resource) group.isPrecious = true
+      if (isPrecious(header.class)) group.isPrecious = true
       if (signal === 'traces' || header.count === 0) continue
       // As it lies in the journal: the store's thread opens it, and fewer bytes are handed over.
       group.batches.push({ header, signal, value: entry.value, arrivedUnixNano: entry.arrivedUnixNano })
@@ -277,6 +276,9 @@ export async function openWriter(options: WriterOptions): Promise<Writer> {
     between: exclusive,
   }
 }
+
+/** What a flood is made of waits for more of its kind. */
+const isPrecious = (name: Class): boolean => name !== 'log' && name !== 'log_error' && name !== 'resource'
 
 const samePosition = (one: Position, other: Position): boolean =>
   Object.entries(one).every(([partition, offset]) => other[partition] === offset)

@@ -20,7 +20,7 @@ export interface Connection {
  * A write of at least this many rows goes to the file at once instead of through DuckDB's log, which writes them all
  * twice: half the CPU of a commit of 100,000. The default is 122,880.
  */
-const rowGroup = 40_960
+const rowGroup = 16_384
 
 export class Database {
   readonly directory: string

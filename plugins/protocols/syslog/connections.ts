@@ -17,7 +17,7 @@ export interface ConnectionOptions {
 }
 
 /** Turns of the event loop whose lines may be unacknowledged, per connection. */
-const mostPending = 4
+const mostPending = 64
 /** When stopping: a connection without a byte for so long has nothing under way. */
 const quietMs = 100
 const stopMs = 2000
