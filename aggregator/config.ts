@@ -90,7 +90,7 @@ export const aggregatorConfig = z.strictObject({
       retention: retention.prefault({}).describe('How long raw records are kept, by class.'),
       segment_rows: z
         .strictObject({
-          logs: z.int().min(1000).default(1_000_000).describe('Log records.'),
+          logs: z.int().min(1000).default(4_000_000).describe('Log records.'),
           metrics: z.int().min(1000).default(4_000_000).describe('Data points.'),
         })
         .prefault({})
