@@ -12,7 +12,7 @@ import { apiUrl, childrenOf, eventually, healthy, startProgram } from '../suppor
 import type { Program } from '../support/programs.ts'
 import { post } from '../support/senders.ts'
 
-const portOffset = 25_500
+const portOffset = 9_500
 const url = apiUrl(portOffset)
 const collectorUrl = `http://127.0.0.1:${8601 + portOffset}`
 const directory = mkdtempSync(join(tmpdir(), 'dpulse-commands-'))

@@ -12,7 +12,7 @@ import { apiUrl, eventually, healthy, startProgram } from '../support/programs.t
 import type { Program } from '../support/programs.ts'
 import { runTool } from '../support/senders.ts'
 
-const portOffset = 25_400
+const portOffset = 9_400
 const url = apiUrl(portOffset)
 const directory = mkdtempSync(join(tmpdir(), 'dpulse-console-'))
 const { get } = askingOf(portOffset)

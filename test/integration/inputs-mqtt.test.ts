@@ -12,7 +12,7 @@ import { apiUrl, eventually, healthy, startProgram } from '../support/programs.t
 import type { Program } from '../support/programs.ts'
 import { sampleBatch, sampleLogs, samplePoints } from '../support/records.ts'
 
-const portOffset = 25_300
+const portOffset = 9_300
 const url = `mqtt://127.0.0.1:${1883 + portOffset}`
 const directory = mkdtempSync(join(tmpdir(), 'dpulse-mqtt-'))
 const { get, logged, queried, settled } = askingOf(portOffset)

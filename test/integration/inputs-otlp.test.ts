@@ -12,7 +12,7 @@ import { apiUrl, eventually, healthy, startProgram } from '../support/programs.t
 import type { Program } from '../support/programs.ts'
 import { callGrpc, post } from '../support/senders.ts'
 
-const portOffset = 25_200
+const portOffset = 9_200
 const collectorHttp = 4318 + portOffset
 const collectorGrpc = 4317 + portOffset
 const aggregatorHttp = 4328 + portOffset

@@ -9,7 +9,7 @@ import { eventually, healthy, startProgram } from '../support/programs.ts'
 import type { Program } from '../support/programs.ts'
 import { runTool, sendStream, sendUdp } from '../support/senders.ts'
 
-const portOffset = 25_100
+const portOffset = 9_100
 const port = 5514 + portOffset
 const newYork = port + 1
 const directory = mkdtempSync(join(tmpdir(), 'dpulse-syslog-'))
