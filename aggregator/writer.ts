@@ -215,6 +215,15 @@ export async function openWriter(options: WriterOptions): Promise<Writer> {
       portion = Math.min(1, Math.max(leastPortion, portion * factor))
   }
 
+  function take(group: Group, read: Awaited<ReturnType<Journal['read']>>, before: Group | undefined): void {
+    for (const lost of read.damage) {
+      if (damage.length < damageLimit) damage.push(lost)
+      log.error('journal lost entries', { ...lost })
+    }
+    gather(group, read.entries, before)
+    group.next = read.next
+  }
+
   /** Reads until the group is worth a commit: a few records at once, many together. */
   async function fill(from: Position, before: Group | undefined, signal: AbortSignal): Promise<Group> {
     const group: Group = {
@@ -230,19 +239,22 @@ export async function openWriter(options: WriterOptions): Promise<Writer> {
     let patience = signal
     for (;;) {
       const most = { entries: Math.ceil(groupEntries * portion), bytes: Math.ceil(groupBytes * portion) }
-      const read = await journal.read(group.next, most, patience)
-      for (const lost of read.damage) {
-        if (damage.length < damageLimit) damage.push(lost)
-        log.error('journal lost entries', { ...lost })
-      }
-      gather(group, read.entries, before)
-      group.next = read.next
+      take(group, await journal.read(group.next, most, patience), before)
       const left = lingerMs - (clock.elapsedMs() - began)
       const isFull = group.records >= groupRecords * portion || group.bytes >= most.bytes
       const isSmall = group.records < bulkRecords
       if (signal.aborted || isFull || left <= 0 || isSmall || group.isPrecious) return group
       patience = AbortSignal.any([signal, AbortSignal.timeout(Math.ceil(left))])
     }
+  }
+
+  /** A little of what came while the group waited for the one before it: the journal gives the most precious first. */
+  async function topUp(group: Group, before: Group | undefined, signal: AbortSignal): Promise<void> {
+    const end = journal.end()
+    // Never waits: a position is only read on where there is something.
+    if (Object.entries(end).every(([partition, offset]) => (group.next[partition] ?? 0) >= offset)) return
+    const read = await journal.read(group.next, { entries: 64, bytes: 256 * 1024 }, signal)
+    take(group, read, before)
   }
 
   async function run(signal: AbortSignal): Promise<void> {
@@ -253,6 +265,7 @@ export async function openWriter(options: WriterOptions): Promise<Writer> {
       while (!signal.aborted) {
         const group = await fill(before?.next ?? position, before, signal)
         await committing
+        await topUp(group, before, signal)
         if (group.headers.length === 0 && samePosition(group.next, position)) continue
         before = group
         committing = commit(group, signal).then(() => journal.stored(group.next))

@@ -89,9 +89,10 @@ export interface Probe extends AsyncDisposable {
 
 /**
  * Sends an event and a reading of hw.temperature over OTLP to the collector every `everyMs`. Each carries its number, and
- * is timed by one clock, this process's, from before it is sent: until the source had its answer, until the aggregator's
- * broker passed it on to a subscriber, which it does once its journal has it, and until a query of the store first
- * returned it. Times of this process's own delays are inside all of them.
+ * is timed by one clock, this process's, from before it is sent: `answered` until the source had its answer; `journal`
+ * until the aggregator's broker passed it on to a subscriber, which it does once its journal has it; `store` until the
+ * first question of the API was asked whose answer holds it, so that whoever asks later than that finds it. Questions
+ * follow each other with pauses of 100 ms, and what this process itself is late by is inside all of them.
  */
 export async function startProbe(portOffset: number, everyMs = 100): Promise<Probe> {
   const kinds: Record<Kind, Track> = { event: new Track(), environment: new Track() }
@@ -106,7 +107,7 @@ export async function startProbe(portOffset: number, everyMs = 100): Promise<Pro
   ].map(async (look) => {
     while (!stopped.signal.aborted) {
       await look().catch(() => undefined)
-      await new Promise((resume) => setTimeout(resume, 200))
+      await new Promise((resume) => setTimeout(resume, 100))
     }
   })
   const end = async () => {
@@ -138,9 +139,9 @@ class Track {
   readonly journal = new Map<number, number>()
   readonly store = new Map<number, number>()
 
-  seen(where: 'answered' | 'journal' | 'store', number: number): void {
+  seen(where: 'answered' | 'journal' | 'store', number: number, atMs = performance.now()): void {
     const sentMs = this.sent.get(number)
-    if (sentMs !== undefined && !this[where].has(number)) this[where].set(number, performance.now() - sentMs)
+    if (sentMs !== undefined && !this[where].has(number)) this[where].set(number, Math.max(0, atMs - sentMs))
   }
 
   get isComplete(): boolean {
@@ -255,14 +256,16 @@ async function subscribe(portOffset: number, kinds: Record<Kind, Track>): Promis
 
 const watchEvents = (portOffset: number, run: string, track: Track) => async () => {
   const parameters = new URLSearchParams({ since: '10s', limit: '1000', where: `service.name=${run}` })
+  const askedMs = performance.now()
   const answer = await fetch(`${apiUrl(portOffset)}/api/logs?${parameters}`)
   const { records } = (await answer.json()) as { records: { body: string }[] }
-  for (const { body } of records) track.seen('store', Number(body.split(' ')[1]))
+  for (const { body } of records) track.seen('store', Number(body.split(' ')[1]), askedMs)
 }
 
 const watchReadings = (portOffset: number, run: string, track: Track) => async () => {
   const parameters = new URLSearchParams({ metric: 'hw.temperature', since: '10s', where: `hw.id=${run}` })
+  const askedMs = performance.now()
   const answer = await fetch(`${apiUrl(portOffset)}/api/query?${parameters}`)
   const series = (await answer.json()) as { points: [string, number][] }[]
-  for (const { points } of series) for (const [, value] of points) track.seen('store', value)
+  for (const { points } of series) for (const [, value] of points) track.seen('store', value, askedMs)
 }
