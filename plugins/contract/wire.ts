@@ -298,13 +298,20 @@ export class Reader {
     return this.buffer.subarray(this.position - size, this.position)
   }
 
+  skipVarint(): void {
+    const began = this.position
+    const last = Math.min(this.end, began + 10)
+    while (this.position < last) if ((this.buffer[this.position++] ?? 0) < 0x80) return
+    throw new WireError(last < this.end ? 'varint of more than ten bytes' : 'truncated varint', began)
+  }
+
   /** Skips the value of a field whose key was just read. */
   skip(key: number, depth = 0): void {
     const began = this.position
     switch (key & 7) {
       case varintType:
-        while (this.position < this.end) if ((this.buffer[this.position++] ?? 0) < 0x80) return
-        throw new WireError('truncated varint', began)
+        this.skipVarint()
+        return
       case fixed64Type:
         this.position += 8
         break

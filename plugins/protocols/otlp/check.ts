@@ -3,9 +3,9 @@
 import { PermanentError } from '../../contract/errors.ts'
 import type { ErrorCode } from '../../contract/errors.ts'
 import type { Signal } from '../../contract/signal.ts'
-import { Reader, WireError, bytesType } from '../../contract/wire.ts'
+import { Reader, WireError, bytesType, fixed64Type, varintType } from '../../contract/wire.ts'
 import { requests } from './schema.ts'
-import type { Message } from './schema.ts'
+import type { Field, Message } from './schema.ts'
 
 /** Messages within messages. An attribute value within 32 others, each in a list of pairs, is about 100 deep. */
 export const depthLimit = 128
@@ -24,7 +24,8 @@ export function checkMessage(reader: Reader, message: Message, depth = 0): void 
     const key = reader.key()
     const field = (key & 7) === bytesType ? message.byNumber[key >>> 3] : undefined
     if (!field?.message) {
-      reader.skip(key)
+      if (field?.repeated === true && field.wireType !== bytesType) checkPacked(reader, field)
+      else reader.skip(key)
       continue
     }
     if (!field.repeated) {
@@ -37,6 +38,23 @@ export function checkMessage(reader: Reader, message: Message, depth = 0): void 
     checkMessage(reader, field.message, depth + 1)
     reader.end = end
   }
+}
+
+/** Numbers one after the other within one field. */
+function checkPacked(reader: Reader, { name, wireType }: Field): void {
+  const { end } = reader
+  const size = reader.length()
+  const last = reader.position + size
+  if (wireType === varintType) {
+    reader.end = last
+    while (reader.position < last) reader.skipVarint()
+    reader.end = end
+    return
+  }
+  const width = wireType === fixed64Type ? 8 : 4
+  if (size % width !== 0)
+    throw new WireError(`${name} of ${size} bytes, no multiple of ${width}`, reader.position)
+  reader.position = last
 }
 
 /** @throws PermanentError INPUT_INVALID that names the byte offset. */

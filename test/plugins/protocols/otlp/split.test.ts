@@ -258,6 +258,20 @@ describe('splitRequest', () => {
     )
   })
 
+  test.each([
+    ['a last count that is cut off', [1, 0x80], 'truncated varint at byte 15'],
+    [
+      'a count that never ends',
+      Array.from({ length: 12 }, () => 0x80),
+      'varint of more than ten bytes at byte 14',
+    ],
+  ])('buckets with %s are refused with its offset', (_, counts, reason) => {
+    // Metric { exponentialHistogram: { dataPoints: { positive: Buckets { bucketCounts } } } }
+    let message: number[] = counts
+    for (const key of [0x12, 0x42, 0x0a, 0x52, 0x12, 0x12, 0x0a]) message = [key, message.length, ...message]
+    expect(refusal(() => splitRequest('metrics', Buffer.from(message), own))).toContain(reason)
+  })
+
   test('a metric with two sets of points is refused, since only one of them would be read', () => {
     const gauge = [0x2a, 2, 0x0a, 0]
     const bytes = Buffer.from([0x0a, 12, 0x12, 10, 0x12, 8, ...gauge, ...gauge])
