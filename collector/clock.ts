@@ -6,12 +6,25 @@ import type { Clock } from '../plugins/contract/index.ts'
 /** Longer waits overflow a timer of Node; nothing here waits that long on purpose. */
 const longestMs = 2 ** 31 - 1
 
-/** Nanoseconds of the wall clock that `performance` began at, refreshed so that a step is followed. */
-const nowUnixNano = (): bigint => {
-  const milliseconds = Date.now()
-  // Date.now() has whole milliseconds; the fraction comes from the monotonic clock, so that stamps keep their order.
-  const fraction = Math.floor((performance.now() % 1) * 1e6)
-  return BigInt(milliseconds) * 1_000_000n + BigInt(fraction)
+/** The wall clock when the monotonic one was 0; follows the wall clock once the two are this far apart. */
+let originMs = performance.timeOrigin
+const apartMs = 2
+let lastNano = 0n
+
+/** Nanoseconds of the wall clock, finer than its milliseconds: stamps keep their order except where it is set back. */
+function nowUnixNano(): bigint {
+  const wallMs = Date.now()
+  const monotonicMs = performance.now()
+  if (Math.abs(wallMs - (originMs + monotonicMs)) > apartMs) {
+    originMs = wallMs - monotonicMs
+    if (BigInt(wallMs + 2 * apartMs) * 1_000_000n < lastNano) lastNano = 0n
+  }
+  const originWhole = Math.floor(originMs)
+  const nano = Math.floor((originMs - originWhole + monotonicMs) * 1e6)
+  const now = BigInt(originWhole) * 1_000_000n + BigInt(nano)
+  // What drift moved back by less than a few milliseconds waits for the clock to pass it.
+  if (now > lastNano) lastNano = now
+  return lastNano
 }
 
 export const systemClock: Clock = {

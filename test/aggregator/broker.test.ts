@@ -327,8 +327,10 @@ describe('startBroker', () => {
     await born(intake, 'comes-back')
     await vi.waitFor(() => expect(heard).toContain('stays-away offline'), 5000)
     expect(heard).not.toContain('comes-back offline')
-    const [kept] = intake.broker.retained('dpulse/stays-away/status')
-    expect(JSON.parse(kept?.payload.toString() ?? '{}')).toMatchObject({ state: 'offline' })
+    await vi.waitFor(() => {
+      const [kept] = intake.broker.retained('dpulse/stays-away/status')
+      expect(JSON.parse(kept?.payload.toString() ?? '{}')).toMatchObject({ state: 'offline' })
+    }, 5000)
   })
 
   test('a malformed status is not kept', async () => {

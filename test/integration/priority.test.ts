@@ -1,10 +1,8 @@
 // Precious records beside floods, between real programs: what an event and a temperature reading wait for while log
 // lines come by the hundred thousand. What is timed, and from where to where, is told at `startProbe`.
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
-import { eventually, healthy, startProgram } from '../support/programs.ts'
+import { fleetOf } from '../support/fleet.ts'
+import { eventually } from '../support/programs.ts'
 import { ledgerOf, measureOf, sendOverTcp, startProbe, syslogLines } from '../support/traffic.ts'
 
 const portOffset = 7000
@@ -12,27 +10,7 @@ const syslogPort = 5514 + portOffset
 const storedRecords = () => measureOf(portOffset, 'dpulse_aggregator_writer_records_total')
 const takenRecords = () => measureOf(portOffset, 'dpulse_aggregator_ingest_records_total')
 
-function start(name: 'collector' | 'aggregator', data: string) {
-  const program = startProgram(name, { data, portOffset })
-  onTestFinished(() => program.stop())
-  return program
-}
-
-function directory(): string {
-  const data = mkdtempSync(join(tmpdir(), 'dpulse-priority-'))
-  onTestFinished(() => rmSync(data, { recursive: true, force: true }))
-  return data
-}
-
-const listening = () =>
-  eventually('the collector listens', 30, async () => {
-    const answer = await fetch(`http://127.0.0.1:${4318 + portOffset}/v1/logs`, {
-      method: 'POST',
-      headers: { 'content-type': 'application/json' },
-      body: '{}',
-    })
-    return answer.ok
-  })
+const fleet = () => fleetOf({ portOffset, onTestFinished })
 
 /** Each was sent every 100 ms, all came, and the slowest came within the promised time, to the journal and to a query. */
 function judge(report: Awaited<ReturnType<Awaited<ReturnType<typeof startProbe>>['finish']>>, least: number) {
@@ -48,11 +26,7 @@ function judge(report: Awaited<ReturnType<Awaited<ReturnType<typeof startProbe>>
 
 describe('an event and a reading every 100 ms arrive within 2 s, in the journal and in answers of the store,', () => {
   test('beside 100,000 log lines in one second', async () => {
-    const data = directory()
-    start('aggregator', data)
-    await eventually('the aggregator is up', 30, () => healthy(portOffset))
-    start('collector', data)
-    await listening()
+    await fleet().startBoth()
     const chunks = Array.from({ length: 100 }, (_, index) => syslogLines(index * 1000, 1000))
     await using probe = await startProbe(portOffset)
     await sendOverTcp(syslogPort, chunks, 10)
@@ -63,18 +37,15 @@ describe('an event and a reading every 100 ms arrive within 2 s, in the journal 
   }, 60_000)
 
   test('and beside a backlog of 500,000 lines that the collector gathered while the aggregator was away', async () => {
-    const data = directory()
-    const first = start('aggregator', data)
-    await eventually('the aggregator is up', 30, () => healthy(portOffset))
-    start('collector', data)
-    await listening()
-    await first.stop()
+    const both = fleet()
+    await both.startBoth()
+    await both.of('aggregator').stop()
     const chunks = (function* () {
       for (let index = 0; index < 500; index++) yield syslogLines(index * 1000, 1000)
     })()
     await sendOverTcp(syslogPort, chunks)
-    start('aggregator', data)
-    await eventually('the aggregator is up again', 30, () => healthy(portOffset))
+    both.start('aggregator')
+    await both.aggregatorAnswers()
     await eventually('the backlog flows', 60, async () => (await takenRecords()) > 5000)
     await using probe = await startProbe(portOffset)
     await eventually('all lines are stored', 60, async () => (await storedRecords()) > 500_000)
