@@ -35,6 +35,7 @@ import { openDuckStore } from './store/duckdb.ts'
 import { recordId } from './store/query-logs.ts'
 import { openWriter } from './writer.ts'
 
+const MiB = 1024 ** 2
 const GiB = 1024 ** 3
 /** How the disk is shared; the collector beside us keeps to its own part. */
 const shares = { journal: 0.3, store: 0.6 }
@@ -73,9 +74,10 @@ export async function main(options: ProgramOptions): Promise<void> {
       throw new PermanentError('PERMISSION_DENIED', what, { cause })
     }),
   )
+  const storeBytes = Math.floor(maxDisk * shares.store)
   const store = open.use(
     await openDuckStore(join(directory, 'store'), {
-      maxBytes: Math.floor(maxDisk * shares.store),
+      maxBytes: storeBytes,
       memoryBytes: config.store.memory,
       segmentRows: config.store.segment_rows,
       retentionMs: config.store.retention,
@@ -101,7 +103,14 @@ export async function main(options: ProgramOptions): Promise<void> {
       onStatus: (status) => devices.onStatus(status, replaying),
     }),
   )
-  const writer = await openWriter({ journal, store, log, clock })
+  const writer = await openWriter({
+    journal,
+    store,
+    log,
+    clock,
+    // What a commit adds must be small beside the limit: room is made between two of them.
+    groupBytes: Math.min(16 * MiB, Math.ceil(storeBytes / 32)),
+  })
   await recoverAccounts(journal, ingest.accounts, writer.position, Date.now(), log)
   const ledger = openLedger({
     book: ingest.accounts,

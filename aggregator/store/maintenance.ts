@@ -20,6 +20,8 @@ import type { Engine } from './write.ts'
 
 /** Between two looks for what no row speaks of any more: each reads a column of every row. */
 const pruneMs = 6 * 3_600_000
+/** Kept free for what is under way: the next write, and a table that is being sealed, which lies there twice. */
+const underWayBytes = 512 * 1024 ** 2
 const never = new AbortController().signal
 
 export class Maintenance {
@@ -170,21 +172,48 @@ export class Maintenance {
   async #fit(): Promise<void> {
     const { segments, settings } = this.#engine
     this.#grown = 0
+    const most = settings.maxBytes - Math.min(settings.maxBytes / 4, underWayBytes)
     let bytes = await this.measure()
-    while (bytes > settings.maxBytes) {
+    while (bytes > most && !this.#stopped) {
       const [first] = segments.all
         .filter((each) => each.state === 'sealed')
         .sort((a, b) => rank[b.class] - rank[a.class] || a.arrivalTo - b.arrivalTo)
-      if (!first) break
-      await this.#remove(first)
-      const fields = { file: first.file, rows: first.rows, class: first.class, limit: settings.maxBytes }
-      this.#say({ level: 'warn', message: 'segment removed: the store is at its limit', fields })
+      if (first) {
+        await this.#remove(first)
+        const fields = { file: first.file, rows: first.rows, class: first.class, limit: settings.maxBytes }
+        this.#say({ level: 'warn', message: 'segment removed: the store is at its limit', fields })
+      } else {
+        // Recent rows are all that there is: only what is sealed can go.
+        const hot = await this.#close('all', Date.now())
+        if (hot.length === 0) break
+        for (const segment of hot) await this.#seal(segment)
+        await this.#free()
+      }
       bytes = await this.measure()
+    }
+    if (bytes > settings.maxBytes) {
+      const free = await this.#free()
+      bytes = (await this.measure()) - free
     }
     this.#engine.full =
       bytes > settings.maxBytes
         ? `the store takes ${bytes} bytes, its limit is ${settings.maxBytes}`
         : undefined
+  }
+
+  /**
+   * Frees the blocks of tables that were dropped, and gives the bytes of all that are free: the next rows go there, since
+   * the database's file hardly ever shrinks.
+   */
+  #free(): Promise<number> {
+    const { database, lock } = this.#engine
+    return lock.run(async () => {
+      await database.run('CHECKPOINT')
+      const [[free] = []] = await database.rows(
+        `SELECT block_size * free_blocks FROM pragma_database_size() WHERE database_name = 'store'`,
+      )
+      return Number(free ?? 0)
+    })
   }
 
   /** Takes a sealed segment away; what it really held stays counted. */

@@ -12,8 +12,8 @@ export interface DuckStoreSettings {
   /** How long records are kept after their arrival. Whole files go, so up to a day more. */
   retentionMs: Readonly<Record<Class, number>>
   /**
-   * Most bytes of the store's directory. Beyond it the oldest file of the least precious class goes first, and its
-   * records count as removed; when nothing sealed is left, writes are refused with DISK_FULL.
+   * Most bytes of the store's directory. Before they are reached the oldest file of the least precious class goes first,
+   * and its records count as removed; when there is nothing more to remove, writes are refused with DISK_FULL.
    */
   maxBytes: number
   /** A table of recent rows that grew to this is closed and sealed as a file. */
@@ -47,7 +47,7 @@ export function settingsOf(given: Partial<DuckStoreSettings>): DuckStoreSettings
     segmentRows: { logs: 1_000_000, metrics: 4_000_000 },
     segmentMs: hour,
     segmentMinRows: 100_000,
-    hotBytes: Math.min(1024 ** 3, Math.floor(maxBytes / 4)),
+    hotBytes: Math.min(1024 ** 3, Math.floor(maxBytes / 8)),
     maxSeries: 1_000_000,
     queryTimeoutMs: 30_000,
     queries: 2,

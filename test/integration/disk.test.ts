@@ -1,14 +1,73 @@
-// Too little disk: file systems that really are full. Nothing acknowledged
+// Too little disk: a limit that a flood exceeds many times, and file systems that really are full. Nothing acknowledged
 // is lost, errors have names, and all goes on when there is room.
 import { spawnSync } from 'node:child_process'
-import { closeSync, mkdtempSync, openSync, rmSync, statfsSync, writeSync } from 'node:fs'
+import {
+  closeSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  statfsSync,
+  writeSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { fleetOf, startSender, storedOf, wrongOf } from '../support/fleet.ts'
-import { eventually } from '../support/programs.ts'
+import { eventually, healthy, startProgram } from '../support/programs.ts'
+import { ledgerOf, sendOverTcp } from '../support/traffic.ts'
 
 const MiB = 1024 * 1024
+
+/** What the files below a directory occupy: blocks, not lengths. */
+function occupied(directory: string): number {
+  let total = 0
+  for (const entry of readdirSync(directory, { recursive: true, withFileTypes: true })) {
+    const { blocks = 0 } = statSync(join(entry.parentPath, entry.name), { throwIfNoEntry: false }) ?? {}
+    total += blocks * 512
+  }
+  return total
+}
+
+/** Lines that do not compress well. */
+function randomLines(first: number, count: number): Buffer {
+  const lines: string[] = []
+  for (let index = first; index < first + count; index++) {
+    const noise = Array.from({ length: 4 }, () => Math.random().toString(36).slice(2)).join(' ')
+    const text = `<134>1 ${new Date().toISOString()} dpu-7 noise - - - ${index} ${noise}`
+    lines.push(`${text.length} ${text}`)
+  }
+  return Buffer.from(lines.join(''), 'latin1')
+}
+
+describe('--max-disk', () => {
+  test('holds for all that is written under a flood of many times its size; the ledger counts what was removed', async () => {
+    const portOffset = 8000
+    const fleet = fleetOf({ portOffset, onTestFinished })
+    const up = startProgram('up', { data: fleet.data, portOffset, arguments: ['--max-disk', '32MiB'] })
+    onTestFinished(() => up.stop())
+    await eventually('both are up', 30, () => healthy(portOffset))
+    let most = 0
+    const watch = setInterval(() => (most = Math.max(most, occupied(fleet.data))), 100)
+    onTestFinished(() => clearInterval(watch))
+    const flood = (function* () {
+      const untilMs = performance.now() + 20_000
+      for (let index = 0; performance.now() < untilMs && index < 2000; index++)
+        yield randomLines(index * 1000, 1000)
+    })()
+    await sendOverTcp(5514 + portOffset, flood)
+    const ledger = await eventually('a ledger that is settled', 30, async () => {
+      const found = await ledgerOf(portOffset)
+      return found.inFlight === 0 && found.produced > 0 && found
+    })
+    clearInterval(watch)
+    process.stdout.write(`${ledger.produced} records, at most ${(most / MiB).toFixed(1)} MiB of 32\n`)
+    expect(most).toBeLessThan(32 * MiB)
+    expect(ledger).toMatchObject({ balanced: true, unknown: 0, dropped: {} })
+    expect(up.output()).toContain('the store is at its limit')
+  }, 90_000)
+})
 
 /** A file system of its own, in memory; undefined where this user may not mount. */
 function mounted(sizeMiB: number): string | undefined {
