@@ -95,7 +95,7 @@ export const aggregatorConfig = z.strictObject({
         })
         .prefault({})
         .describe('Rows after which a table of recent rows is sealed as a Parquet file.'),
-      memory: size.prefault('1GiB').describe('What DuckDB may take for its buffers.'),
+      memory: size.prefault('512MiB').describe('What DuckDB may take for its buffers.'),
     })
     .prefault({})
     .describe('Queryable history.'),

@@ -42,13 +42,14 @@ const shares = { journal: 0.3, store: 0.6 }
 const stopMs = 12_000
 /**
  * Batches live outside V8's heap, which counts them all the same and would mark the whole heap again for every 64 MiB of
- * them: nine times the heap may pass before it looks, which halves the CPU of collection.
+ * them: nine times the heap may pass before it looks, which halves the CPU of collection. Threads that mark the heap
+ * beside us take several times the CPU of doing it ourselves.
  */
-const heapGrowth = '--heap-growing-percent=800'
+const heapFlags = ['--heap-growing-percent=800', '--no-concurrent-marking']
 
 /** Runs until SIGTERM, SIGINT or the end of the parent. @throws what a person must mend before it can start. */
 export async function main(options: ProgramOptions): Promise<void> {
-  setFlagsFromString(heapGrowth)
+  for (const flag of heapFlags) setFlagsFromString(flag)
   const signal = stopSignal(stopMs)
   const peers = new Map<string, PeerMessage>()
   const parent = connectToParent((peer) => peers.set(peer.program, peer))

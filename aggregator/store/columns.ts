@@ -10,16 +10,7 @@ import { isUtf8 } from 'node:buffer'
 import duckdb from '@duckdb/node-bindings'
 import { Writer } from '../../plugins/contract/wire.ts'
 
-/** `prose` is text of which hardly two rows are equal: DuckDB need not find out how best to compress it. */
-export type ColumnType =
-  | 'bigint'
-  | 'ubigint'
-  | 'double'
-  | 'uinteger'
-  | 'integer'
-  | 'utinyint'
-  | 'text'
-  | 'prose'
+export type ColumnType = 'bigint' | 'ubigint' | 'double' | 'uinteger' | 'integer' | 'utinyint' | 'text'
 
 /** Column names in the order of the table, with their types. */
 export type Layout = Readonly<Record<string, ColumnType>>
@@ -33,7 +24,6 @@ const idOf = {
   integer: Type.INTEGER,
   utinyint: Type.UTINYINT,
   text: Type.VARCHAR,
-  prose: Type.VARCHAR,
 } as const
 const widthOf = {
   bigint: 8,
@@ -43,7 +33,6 @@ const widthOf = {
   integer: 4,
   utinyint: 1,
   text: 16,
-  prose: 16,
 } as const
 
 export const chunkRows = 2048
@@ -52,13 +41,8 @@ const two32 = 4_294_967_296
 
 export const createTableSql = (name: string, layout: Layout): string =>
   `CREATE TABLE ${name} (${Object.entries(layout)
-    .map(([column, type]) => `${column} ${sqlType(type)}`)
+    .map(([column, type]) => `${column} ${type === 'text' ? 'VARCHAR' : type.toUpperCase()} NOT NULL`)
     .join(', ')})`
-
-function sqlType(type: ColumnType): string {
-  if (type === 'prose') return `VARCHAR NOT NULL USING COMPRESSION 'fsst'`
-  return `${type === 'text' ? 'VARCHAR' : type.toUpperCase()} NOT NULL`
-}
 
 /** Strings of one column: extents of the slab. */
 export interface TextColumn {
@@ -81,7 +65,7 @@ export class Chunk {
     this.#layout = Object.values(layout)
     this.#buffers = this.#layout.map((type) => new ArrayBuffer(chunkRows * widthOf[type]))
     this.#texts = this.#layout.map((type) =>
-      type === 'text' || type === 'prose'
+      type === 'text'
         ? { starts: new Uint32Array(chunkRows), lengths: new Uint32Array(chunkRows) }
         : undefined,
     )

@@ -22,9 +22,9 @@ export const logLayout = {
   seq: 'bigint',
   idx: 'uinteger',
   body_form: 'utinyint',
-  body: 'prose',
+  body: 'text',
   severity_text: 'text',
-  attributes: 'prose',
+  attributes: 'text',
   event_name: 'text',
   trace_id: 'text',
   span_id: 'text',
@@ -50,7 +50,7 @@ export const pointLayout = {
   form: 'utinyint',
   value: 'double',
   number: 'bigint',
-  detail: 'prose',
+  detail: 'text',
 } as const satisfies Layout
 
 /** Of histograms and summaries `number` is the count and `value` the mean, where there is one. */

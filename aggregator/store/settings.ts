@@ -42,7 +42,7 @@ export function settingsOf(given: Partial<DuckStoreSettings>): DuckStoreSettings
   ) as Record<Class, number>
   const maxBytes = given.maxBytes ?? Number.MAX_SAFE_INTEGER
   return {
-    memoryBytes: 1024 ** 3,
+    memoryBytes: 512 * 1024 ** 2,
     threads: 2,
     segmentRows: { logs: 1_000_000, metrics: 4_000_000 },
     segmentMs: hour,
