@@ -140,7 +140,10 @@ describe('startBroker with TLS', () => {
     const stranger = connectTls({ port, host: '127.0.0.1', ...(ca && cert && key && { ca, cert, key }) })
     stranger.on('error', () => undefined)
     await new Promise<void>((resolve) => stranger.once('close', () => resolve()))
-    await vi.waitFor(() => expect(intake.broker.counters.connections).toBe(0))
-    expect(intake.logged.map(({ message }) => message)).toContain('MQTT TLS handshake failed')
+    await vi.waitFor(() => expect(intake.broker.counters.connections).toBe(0), 30_000)
+    await vi.waitFor(
+      () => expect(intake.logged.map(({ message }) => message)).toContain('MQTT TLS handshake failed'),
+      30_000,
+    )
   })
 })

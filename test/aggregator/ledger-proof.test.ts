@@ -57,7 +57,7 @@ async function openParts(directory: string, { writes = true } = {}) {
         signal: batch.signal,
         payload: compressSync(batch.bytes, 'zstd'),
       }),
-    caughtUp: () => eventually('the store has all', 10, async () => (await ledger.report()).inFlight === 0),
+    caughtUp: () => eventually('the store has all', 30, async () => (await ledger.report()).inFlight === 0),
     close: () => stack.disposeAsync(),
   }
 }
@@ -90,7 +90,7 @@ test('a ledger of batches that all arrived adds up, over a restart too', async (
 test('a batch that never came is in flight, and its number is named', async () => {
   const parts = await openParts(directoryOfTest())
   for (const seq of [1, 2, 5]) await parts.take(batch(seq))
-  const report = await eventually('three batches stored', 10, async () => {
+  const report = await eventually('three batches stored', 30, async () => {
     const answer = await parts.ledger.report()
     return answer.stored === 3 * perBatch && answer
   })
@@ -132,7 +132,7 @@ test('a batch deleted from the journal before it was stored unbalances the strea
   writeFileSync(join(journal, segment), bytes)
 
   const second = await openParts(directory)
-  const report = await eventually('the loss is found', 10, async () => {
+  const report = await eventually('the loss is found', 30, async () => {
     const answer = await second.ledger.report()
     return !answer.balanced && answer
   })
@@ -155,7 +155,7 @@ test('a batch whose commit was cut off behind its entry, before its account, is 
   const second = await openParts(directory)
   await eventually(
     'the third is stored',
-    10,
+    30,
     async () => (await second.ledger.report()).stored === 3 * perBatch,
   )
   // The collector was not told, and sends it again.

@@ -149,7 +149,7 @@ async function drain(it: Bench): Promise<void> {
       expect(streams.every((stream) => stream.held === 0 && !stream.untold)).toBe(true)
       expect(buffer.held).toEqual([])
     },
-    { interval: 5, timeout: 15_000 },
+    { interval: 5, timeout: 60_000 },
   )
 }
 
@@ -216,7 +216,7 @@ describe('sealer, buffer and sender', () => {
       fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 40 }), (steps) => check(steps, {}, false)),
       { numRuns: 60 },
     )
-  }, 120_000)
+  }, 240_000)
 
   test('deliver everything that was told to be safe, where the peer refuses nothing', async () => {
     await fc.assert(
@@ -225,7 +225,7 @@ describe('sealer, buffer and sender', () => {
       ),
       { numRuns: 60 },
     )
-  }, 120_000)
+  }, 240_000)
 
   test('the same where each batch is written first', async () => {
     const limits = { memory: 32 << 20, disk: 256 << 20, ageMs: 7 * 86_400_000, spillMs: 0 }
@@ -235,7 +235,7 @@ describe('sealer, buffer and sender', () => {
       ),
       { numRuns: 40 },
     )
-  }, 120_000)
+  }, 240_000)
 
   test('balance where memory and disk are far too small', async () => {
     const limits = { memory: 120_000, disk: 300_000, ageMs: 7 * 86_400_000, spillMs: 1000 }
@@ -245,5 +245,5 @@ describe('sealer, buffer and sender', () => {
       ),
       { numRuns: 60 },
     )
-  }, 120_000)
+  }, 240_000)
 })

@@ -5,7 +5,8 @@ import { accept, bench } from './bench.ts'
 import { fresh, idsOfBatches, recordsOf } from './records.ts'
 
 const dayMs = 86_400_000
-const seen = async (fact: () => boolean) => vi.waitFor(() => expect(fact()).toBe(true), { interval: 2 })
+const seen = async (fact: () => boolean) =>
+  vi.waitFor(() => expect(fact()).toBe(true), { interval: 2, timeout: 30_000 })
 const limits = { memory: 32 << 20, disk: 64 << 20, ageMs: 7 * dayMs, spillMs: 1000 }
 
 describe.each([

@@ -4,7 +4,8 @@ import { settle } from '../support/clock.ts'
 import { accept, bench } from './bench.ts'
 import { fresh, idsOf, idsOfBatches, recordsOf } from './records.ts'
 
-const seen = async (fact: () => boolean) => vi.waitFor(() => expect(fact()).toBe(true), { interval: 2 })
+const seen = async (fact: () => boolean) =>
+  vi.waitFor(() => expect(fact()).toBe(true), { interval: 2, timeout: 30_000 })
 
 describe('an outlet', () => {
   test('joins records of one stream into one batch, sealed after 100 ms', async () => {

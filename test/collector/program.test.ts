@@ -7,8 +7,7 @@ import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
-import { ports } from '../../plugins/contract/options.ts'
-import { portIsFree } from '../../plugins/contract/ports.ts'
+import { freeOffset } from '../support/ports.ts'
 
 const root = new URL('../..', import.meta.url).pathname
 const running: ChildProcess[] = []
@@ -20,7 +19,7 @@ beforeAll(async () => {
   offset = await freeOffset()
   await startProgram('aggregator', [])
   await answers(8600, '/api/health')
-}, 60_000)
+}, 150_000)
 
 afterEach(async () => {
   // The first is the aggregator; a collector that a failed test left would hinder the next one.
@@ -31,17 +30,6 @@ afterAll(async () => {
   await Promise.all(running.map((child) => stop(child)))
   await rm(directory, { recursive: true, force: true })
 })
-
-/** An offset at which the ports of both programs are free, below those that the system hands out itself. */
-async function freeOffset(): Promise<number> {
-  for (let tries = 0; tries < 50; tries++) {
-    const candidate = 10_000 + Math.floor(Math.random() * 13_000)
-    const tcp = Object.values(ports).map((port) => portIsFree(port + candidate, 'tcp', '127.0.0.1'))
-    const free = await Promise.all([...tcp, portIsFree(ports.syslog + candidate, 'udp', '127.0.0.1')])
-    if (free.every(Boolean)) return candidate
-  }
-  throw new Error('no free ports')
-}
 
 async function startProgram(name: string, more: string[]): Promise<ChildProcess & { errors: string[] }> {
   const args = [join(root, 'dpulse.ts'), name, '--data', directory, '--port-offset', `${offset}`, ...more]
@@ -66,7 +54,7 @@ async function answers(port: number, path: string): Promise<unknown> {
       expect(response.status).toBe(200)
       return (await response.json()) as unknown
     },
-    { timeout: 30_000, interval: 50 },
+    { timeout: 60_000, interval: 50 },
   )
 }
 
@@ -107,7 +95,7 @@ describe('the collector as a process', () => {
       )
       if (!client.write(lines.join(''))) await once(client, 'drain')
     }
-    await vi.waitFor(() => expect(changed()).toBeGreaterThan(0), { timeout: 10_000 })
+    await vi.waitFor(() => expect(changed()).toBeGreaterThan(0), { timeout: 60_000 })
     await vi.waitFor(
       async () => {
         const found = (await answers(8600, '/api/ledger')) as Ledger
@@ -115,7 +103,7 @@ describe('the collector as a process', () => {
         // One stream: the exporter, and so its session, is the one that was started.
         expect(logs).toMatchObject([{ produced: total, stored: total }])
       },
-      { timeout: 60_000, interval: 250 },
+      { timeout: 180_000, interval: 250 },
     )
     expect(isClosed).toBe(false)
     expect(collector.errors.join('')).not.toContain('connection')
@@ -123,7 +111,7 @@ describe('the collector as a process', () => {
     expect(await stop(collector)).toBe(0)
     const after = (await answers(8600, '/api/ledger')) as Ledger
     expect(after).toMatchObject({ balanced: true, unknown: 0 })
-  }, 120_000)
+  }, 400_000)
 
   test('keeps a configuration that cannot be used out, and says why', async () => {
     const file = join(directory, 'bad.yaml')
@@ -132,19 +120,19 @@ describe('the collector as a process', () => {
     await answers(8601, '/api/health')
     await writeFile(file, yaml(10).replace('type: mqtt', 'type: mqqt'))
     await vi.waitFor(() => expect(collector.errors.join('')).toContain('did you mean mqtt?'), {
-      timeout: 10_000,
+      timeout: 60_000,
     })
     await answers(8601, '/api/health')
     expect(await stop(collector)).toBe(0)
-  }, 60_000)
+  }, 150_000)
 
   test('refuses a directory in which another collector works, and names that one', async () => {
     const first = await startProgram('collector', [])
     await answers(8601, '/api/health')
     const second = await startProgram('collector', [])
-    const [code] = (await once(second, 'exit')) as [number]
+    const [code] = (await once(second, 'close')) as [number]
     expect(code).not.toBe(0)
     expect(second.errors.join('')).toContain(`another collector (process ${first.pid})`)
     expect(await stop(first)).toBe(0)
-  }, 60_000)
+  }, 150_000)
 })

@@ -51,7 +51,7 @@ async function start(yaml: string, more: readonly Definition[] = []): Promise<Ru
     await runtime.apply(config)
   }
   await apply(yaml)
-  await vi.waitFor(() => expect(runtime.isReady).toBe(true), { interval: 5, timeout: 5000 })
+  await vi.waitFor(() => expect(runtime.isReady).toBe(true), { interval: 5, timeout: 30_000 })
   return {
     runtime,
     emits,
@@ -122,7 +122,7 @@ pipelines: { p: { sources: [a], processors: [sum], exporters: [x] } }
       [summed(() => recordsOf(fresh(1)))],
     )
     await emitOf(it, 'a')(recordsOf(fresh(40)))
-    await vi.waitFor(() => expect(it.taken.get('x')).toHaveLength(1), { timeout: 5000 })
+    await vi.waitFor(() => expect(it.taken.get('x')).toHaveLength(1), { timeout: 30_000 })
     expect(it.taken.get('x')?.[0]?.header).toMatchObject({
       count: 1,
       produced: 40,
@@ -156,7 +156,7 @@ pipelines: { p: { sources: [a, b, c], exporters: [x, y] } }
 `)
     expect(it.runtime.exporters[0]).toBe(before)
     expect(it.runtime.sources.find(({ component }) => component.id === 'b')).toBe(source)
-    await vi.waitFor(() => expect([...it.emits.keys()].toSorted()).toEqual(['a', 'b', 'c']))
+    await vi.waitFor(() => expect([...it.emits.keys()].toSorted()).toEqual(['a', 'b', 'c']), 30_000)
     expect(it.runtime.sources.find(({ component }) => component.id === 'a')?.supervised.address).toBe('two')
   })
 
@@ -182,8 +182,9 @@ sources: { a: { type: driven } }
 exporters: { x: { type: memory } }
 pipelines: { p: { sources: [a, dpulse], exporters: [x] } }
 `)
-    await vi.waitFor(() =>
-      expect((it.taken.get('x') ?? []).some(({ signal }) => signal === 'metrics')).toBe(true),
+    await vi.waitFor(
+      () => expect((it.taken.get('x') ?? []).some(({ signal }) => signal === 'metrics')).toBe(true),
+      30_000,
     )
     expect(it.runtime.measures.prometheus()).toContain(
       'dpulse_collector_records_out_total{dpulse_component="x"',
@@ -220,7 +221,7 @@ pipelines: { p: { sources: [tcp, other], exporters: [fleet] } }
     }
     const [answer] = await answered
     expect(answer.toString()).toBe('done\n')
-    await vi.waitFor(() => expect(peer.seen.count).toBe(total), { timeout: 30_000 })
+    await vi.waitFor(() => expect(peer.seen.count).toBe(total), { timeout: 90_000 })
     expect(changes).toBeGreaterThan(10)
     expect(peer.connections).toBe(1)
     expect(peer.seen.wrong).toBe(0)
@@ -233,7 +234,7 @@ pipelines: { p: { sources: [tcp, other], exporters: [fleet] } }
     await it[Symbol.asyncDispose]()
     client.destroy()
     peer.close()
-  }, 120_000)
+  }, 240_000)
 })
 
 /** Every number once, each a line. */

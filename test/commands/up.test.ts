@@ -4,7 +4,6 @@ import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
-import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import process from 'node:process'
@@ -13,6 +12,7 @@ import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { restartDelay } from '../../commands/supervise.ts'
 import { ports } from '../../plugins/contract/options.ts'
 import { root } from '../support/command-line.ts'
+import { freeOffset, freePort } from '../support/ports.ts'
 
 interface Entry {
   name: string
@@ -23,6 +23,7 @@ interface Entry {
 }
 
 interface Running {
+  offset: number
   parent: ChildProcess
   stdout: () => string
   stderr: () => string
@@ -30,15 +31,12 @@ interface Running {
   ended: Promise<number | null>
 }
 
-const patient = { timeout: 15_000, interval: 20 }
+const patient = { timeout: 45_000, interval: 20 }
 
-// Ports from here on are used by no default, and each test takes its own hundred.
-let offset = 10_000 + (process.pid % 80) * 100
-
-function startUp(line: readonly string[], environment: NodeJS.ProcessEnv): Running {
+async function startUp(line: readonly string[], environment: NodeJS.ProcessEnv): Promise<Running> {
   const data = mkdtempSync(join(tmpdir(), 'dpulse-up-'))
   const file = join(data, 'journal')
-  offset += 7
+  const offset = await freeOffset()
   const parent = spawn(
     process.execPath,
     [
@@ -73,13 +71,13 @@ function startUp(line: readonly string[], environment: NodeJS.ProcessEnv): Runni
     await vi.waitFor(() => expect(journal().filter(({ pid }) => isAlive(pid))).toEqual([]), patient)
     rmSync(data, { recursive: true })
   })
-  return { parent, stdout: () => stdout, stderr: () => stderr, journal, ended }
+  return { offset, parent, stdout: () => stdout, stderr: () => stderr, journal, ended }
 }
 
+/** What has ended, and is only listed until somebody asks for its exit code, is gone. */
 function isAlive(pid: number): boolean {
   try {
-    process.kill(pid, 0)
-    return true
+    return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, 'latin1'))
   } catch {
     return false
   }
@@ -100,21 +98,21 @@ async function linesOf(running: Running): Promise<{ name: string; text: string }
 
 describe('dpulse up', () => {
   test('tells what runs, what was left out and why, where the data is, and how to send to it', async () => {
-    const running = startUp(['--max-disk', '2GiB'], {})
+    const running = await startUp(['--max-disk', '2GiB'], {})
     await vi.waitFor(() => expect(running.stdout()).toContain('Ctrl-C stops it.'), patient)
     const text = running.stdout()
     expect(text).toContain('dpulse 9.9.9 is up')
     expect(text).toMatch(/data +\S*dpulse-up-\S+, at most 2 GiB/)
-    expect(text).toContain(`http://127.0.0.1:${ports.api + offset}`)
+    expect(text).toContain(`http://127.0.0.1:${ports.api + running.offset}`)
     expect(text).toMatch(/hwmon +this machine shows no sensors/)
     expect(text).toContain('logger -n 127.0.0.1 -P 15514 --tcp --octet-count --rfc5424')
     expect(text).toContain('logger -n 127.0.0.1 -P 15515 --udp')
     expect(text).toContain('curl http://127.0.0.1:14318/v1/logs')
-    expect(text).toContain(`logs hello --since 15m --port-offset ${offset}`)
+    expect(text).toContain(`logs hello --since 15m --port-offset ${running.offset}`)
   })
 
   test('hands its options on to both', async () => {
-    const running = startUp(['--max-disk', '1.5GiB', '--store', 'influxdb://h:8086/o/b'], {})
+    const running = await startUp(['--max-disk', '1.5GiB', '--store', 'influxdb://h:8086/o/b'], {})
     for (const line of await linesOf(running)) {
       expect(line.text).toContain('--max-disk 1610612736B')
       expect(line.text).toContain('--store influxdb://h:8086/o/b')
@@ -131,21 +129,21 @@ describe('dpulse up', () => {
     onTestFinished(() => rmSync(folder, { recursive: true }))
     const file = join(folder, 'x.yaml')
     writeFileSync(file, text)
-    const lines = await linesOf(startUp(['--config', file], {}))
+    const lines = await linesOf(await startUp(['--config', file], {}))
     expect(lines.filter((line) => line.text.includes(`--config ${file}`)).map(({ name }) => name)).toEqual([
       owner,
     ])
   })
 
   test('a configuration that cannot be read is wrong usage, and nothing is started', async () => {
-    const running = startUp(['--config', '/absent.yaml'], {})
+    const running = await startUp(['--config', '/absent.yaml'], {})
     expect(await running.ended).toBe(2)
     expect(running.stderr()).toContain('--config /absent.yaml cannot be read')
     expect(running.journal()).toEqual([])
   })
 
   test('starts again what was killed, and tells the aggregator how the collector is', async () => {
-    const running = startUp([], {})
+    const running = await startUp([], {})
     await vi.waitFor(() => expect(running.stdout()).toContain('is up'), patient)
     for (let round = 1; round <= 3; round += 1) {
       process.kill(startsOf(running, 'collector').at(-1) ?? 0, 'SIGKILL')
@@ -156,15 +154,18 @@ describe('dpulse up', () => {
       )
     }
     expect(running.stderr()).toContain('collector died (SIGKILL); starting it again in 0.2 s')
-    const peers = running.journal().filter(({ event, name }) => event === 'peer' && name === 'aggregator')
-    const states = peers.map(({ peer }) => peer?.ready)
-    expect(states).toContain(false)
-    expect(states.at(-1)).toBe(true)
+    const states = () =>
+      running
+        .journal()
+        .filter(({ event, name }) => event === 'peer' && name === 'aggregator')
+        .map(({ peer }) => peer?.ready)
+    await vi.waitFor(() => expect(states().at(-1)).toBe(true), patient)
+    expect(states()).toContain(false)
     expect(startsOf(running, 'aggregator')).toHaveLength(1)
   })
 
   test('stops both on SIGTERM, the collector first, and ends with 0', async () => {
-    const running = startUp([], {})
+    const running = await startUp([], {})
     await vi.waitFor(() => expect(running.stdout()).toContain('is up'), patient)
     running.parent.kill('SIGTERM')
     expect(await running.ended).toBe(0)
@@ -173,7 +174,7 @@ describe('dpulse up', () => {
   })
 
   test('its children go when it is killed', async () => {
-    const running = startUp([], {})
+    const running = await startUp([], {})
     await vi.waitFor(() => expect(running.stdout()).toContain('is up'), patient)
     running.parent.kill('SIGKILL')
     await vi.waitFor(() => expect(running.journal().filter(({ pid }) => isAlive(pid))).toEqual([]), patient)
@@ -181,18 +182,18 @@ describe('dpulse up', () => {
   })
 
   test('a program that refuses its configuration ends it all with 2, after its own message', async () => {
-    const running = startUp([], { CHILD_REFUSES: 'collector' })
+    const running = await startUp([], { CHILD_REFUSES: 'collector' })
     expect(await running.ended).toBe(2)
     expect(running.stderr()).toMatch(/configuration is wrong: sources\.x[^]*the collector did not start/)
     expect(startsOf(running, 'collector')).toEqual([])
   })
 
   test('a port that is taken is named with its holder and the option that moves it, and nothing is started', async () => {
-    const server = createServer().listen(0, '127.0.0.1')
+    const port = await freePort()
+    const server = createServer().listen(port, '127.0.0.1')
     await once(server, 'listening')
     onTestFinished(() => void server.close())
-    const { port } = server.address() as AddressInfo
-    const running = startUp(['--port-offset', String(port - ports.syslog)], {})
+    const running = await startUp(['--port-offset', String(port - ports.syslog)], {})
     expect(await running.ended).toBe(1)
     expect(running.stderr()).toContain(`port ${port}/tcp for syslog is taken by process ${process.pid}`)
     expect(running.stderr()).toContain('--port-offset')

@@ -82,7 +82,8 @@ describe('one device', () => {
   test('shows charts of the usual metrics with lines on them, and the newest values', async () => {
     const { page, complaints } = await open(createFleetSample(), 'device/mt2150x00001')
     const charts = page.locator('figure.chart')
-    await charts.nth(4).locator('canvas').waitFor()
+    // Each chart asks for its own points.
+    await expect.poll(() => charts.locator('canvas').count()).toBe(5)
     expect(await charts.evaluateAll((all) => all.map((one) => one.getAttribute('data-metric')))).toEqual([
       'system.cpu.utilization',
       'system.memory.usage',
@@ -94,17 +95,18 @@ describe('one device', () => {
     const legend = await charts.nth(0).locator('.legend li').allTextContents()
     expect(legend).toHaveLength(2)
     expect(legend[0]).toMatch(/^user[\d.]+ %$/)
-    const drawn = await charts
-      .nth(3)
-      .locator('canvas')
-      .evaluate((canvas: HTMLCanvasElement) => {
-        const pixels = canvas.getContext('2d')?.getImageData(0, 0, canvas.width, canvas.height).data ?? []
-        const colours = new Set<string>()
-        for (let at = 0; at < pixels.length; at += 4)
-          colours.add(`${pixels[at]},${pixels[at + 1]},${pixels[at + 2]}`)
-        return colours.size
-      })
-    expect(drawn).toBeGreaterThan(5)
+    const drawn = () =>
+      charts
+        .nth(3)
+        .locator('canvas')
+        .evaluate((canvas: HTMLCanvasElement) => {
+          const pixels = canvas.getContext('2d')?.getImageData(0, 0, canvas.width, canvas.height).data ?? []
+          const colours = new Set<string>()
+          for (let at = 0; at < pixels.length; at += 4)
+            colours.add(`${pixels[at]},${pixels[at + 1]},${pixels[at + 2]}`)
+          return colours.size
+        })
+    await expect.poll(drawn).toBeGreaterThan(5)
     await page.getByRole('row', { name: /hw\.temperature hw\.name=soc/ }).waitFor()
     expect(complaints).toEqual([])
   })
@@ -179,7 +181,8 @@ describe('logs', () => {
     await page.getByText('28 shown').waitFor()
     await page.getByLabel('Text').fill('LINK')
     await page.getByText('No records fit').waitFor()
-    await expect.poll(() => sample.followers).toBe(1)
+    // The tail of the new search, and no longer that of the one before.
+    await expect.poll(() => sample.followed.map(({ text }) => text)).toEqual(['LINK'])
     sample.add({ body: 'link flaps', severityNumber: 9 })
     sample.add({ body: 'Link down', severityNumber: 17 })
     await page.getByText('Link down').waitFor()

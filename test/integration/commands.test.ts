@@ -86,10 +86,10 @@ async function sendMetrics(): Promise<void> {
 let up: Program
 beforeAll(async () => {
   up = startProgram('up', { data: directory, portOffset })
-  await eventually('dpulse up is healthy', 20, () => healthy(portOffset))
+  await eventually('dpulse up is healthy', 90, () => healthy(portOffset))
   await sendLogs()
   await sendMetrics()
-  await eventually('all is stored', 20, async () => {
+  await eventually('all is stored', 90, async () => {
     const { stored } = await settled('alpha')
     return stored === lines + 24
   })
@@ -306,8 +306,8 @@ describe('the HTTP APIs', () => {
     expect(await health()).toEqual([200, true])
     const collector = childrenOf(up.child.pid ?? 0).find(({ program }) => program === 'collector')
     process.kill(collector?.pid ?? 0, 'SIGKILL')
-    await eventually('health tells it', 5, async () => (await health())[0] === 503)
-    await eventually('health is good again', 20, async () => (await health())[0] === 200)
+    await eventually('health tells it', 15, async () => (await health())[0] === 503)
+    await eventually('health is good again', 90, async () => (await health())[0] === 200)
   })
 
   test('/openapi.json names every path of the API', async () => {

@@ -27,7 +27,7 @@ async function freezeUnderFlow(fleet: Fleet, name: Name) {
   await pause(1500)
   await Promise.all([sender.stop(), sending])
   const stored = sender.sends.length + lines
-  const ledger = await fleet.settled(30, (found) => found.stored >= stored)
+  const ledger = await fleet.settled(90, (found) => found.stored >= stored)
   return { sender, lines, during, unanswered, ledger }
 }
 
@@ -50,7 +50,7 @@ describe('while one of the programs is frozen for 20 s', () => {
         Array.from({ length: lines }, () => 1),
       ),
     ).toEqual({ lost: [], multiplied: [] })
-  }, 60_000)
+  }, 180_000)
 
   test.concurrent('the collector: its senders wait, and nothing is lost or doubled', async ({
     onTestFinished,
@@ -68,5 +68,5 @@ describe('while one of the programs is frozen for 20 s', () => {
         Array.from({ length: lines }, () => 1),
       ),
     ).toEqual({ lost: [], multiplied: [] })
-  }, 60_000)
+  }, 180_000)
 })

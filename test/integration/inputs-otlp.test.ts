@@ -24,8 +24,8 @@ let up: Program
 let own = ''
 beforeAll(async () => {
   up = startProgram('up', { data: directory, portOffset })
-  await eventually('dpulse up is healthy', 20, () => healthy(portOffset))
-  own = await eventually('the own device is known', 5, async () => {
+  await eventually('dpulse up is healthy', 90, () => healthy(portOffset))
+  own = await eventually('the own device is known', 60, async () => {
     const [device] = await get<{ device: string }[]>('/api/devices')
     return device?.device
   })
@@ -238,7 +238,7 @@ describe.each([
       partialSuccess: { rejectedLogRecords: '1', errorMessage: expect.stringMatching(/bytes/) },
     })
     await logged(`partial ${program} `, 2)
-    await eventually('the refused record is in the account', 10, async () => {
+    await eventually('the refused record is in the account', 30, async () => {
       const { dropped, balanced } = await settled()
       return balanced && (dropped.invalid ?? 0) >= (program === 'collector' ? 1 : 2)
     })
@@ -371,7 +371,7 @@ describe.each([
     expect(decodeOfficial('traces', bytes).resourceSpans).toHaveLength(1)
     expect(await callGrpc(grpc, 'traces', bytes)).toBeInstanceOf(Buffer)
     expect((await post(http, '/v1/traces', bytes, protobuf)).status).toBe(200)
-    const account = await eventually('spans are forwarded', 10, async () => {
+    const account = await eventually('spans are forwarded', 30, async () => {
       const report = await settled(traced)
       return report.forwarded === 4 && report
     })

@@ -9,5 +9,5 @@ describe.each(['up', 'alone'] as const)('collector and aggregator killed at rand
     expect(result).toMatchObject({ lost: [], multiplied: [], invented: [], balanced: true })
     expect(result.acknowledged).toBe(60_000)
     expect(result.kills).toEqual({ collector: 4, aggregator: 4 })
-  }, 180_000)
+  }, 400_000)
 })

@@ -21,6 +21,7 @@ import { realClock } from '../support/clock.ts'
 import { testContext } from '../support/context.ts'
 import { entriesOf, openIntake } from '../support/intake.ts'
 import { openTestJournal } from '../support/journal.ts'
+import { freePort } from '../support/ports.ts'
 import { sampleBatch, sampleLogs } from '../support/records.ts'
 
 const batchOf = (seq: number) => sampleBatch(sampleLogs([{ body: `line ${seq}` }]), { seq, produced: seq })
@@ -81,12 +82,12 @@ describe('an aggregator that is killed', () => {
     const directory = await mkdtemp(join(tmpdir(), 'dpulse-kill-'))
     onTestFinished(async () => rm(directory, { recursive: true, force: true }))
     const random = seeded(7)
-    let running = await startIntake(directory, 0)
-    const { port } = running
+    const port = await freePort()
+    let running = await startIntake(directory, port)
     onTestFinished(() => void running.child.kill('SIGKILL'))
     const { exporter, context } = startExporter({ urls: [`mqtt://127.0.0.1:${port}`] })
     await context.whenReady
-    const signal = AbortSignal.timeout(60_000)
+    const signal = AbortSignal.timeout(180_000)
     const total = 3000
     let begun = 0
     const acknowledged: number[] = []
@@ -101,7 +102,7 @@ describe('an aggregator that is killed', () => {
       const until = Math.min(total - 200, acknowledged.length + Math.floor(random() * 400))
       await vi.waitFor(() => expect(acknowledged.length).toBeGreaterThanOrEqual(until), {
         interval: 1,
-        timeout: 30_000,
+        timeout: 60_000,
       })
       const before = [...acknowledged]
       await kill(running.child)
@@ -124,7 +125,7 @@ describe('an aggregator that is killed', () => {
     await using left = await openIntake({ directory })
     expect(left.ingest.accounts.get(key)?.acknowledged.ranges()).toEqual([[1, total]])
     expect(left.ingest.accounts.get(key)?.records).toBe(total)
-  }, 90_000)
+  }, 240_000)
 
   test('has every retained message that it confirmed', async () => {
     const directory = await mkdtemp(join(tmpdir(), 'dpulse-kill-'))
@@ -143,7 +144,7 @@ describe('an aggregator that is killed', () => {
       }
     })
     const ended = Promise.allSettled(publishers)
-    await vi.waitFor(() => expect(confirmed.length).toBeGreaterThan(300), { interval: 1 })
+    await vi.waitFor(() => expect(confirmed.length).toBeGreaterThan(300), { interval: 1, timeout: 30_000 })
     await kill(child)
     await client.endAsync(true)
     await ended
@@ -199,7 +200,7 @@ describe('an external broker', () => {
     const { ingest } = await startIngest(root)
     const { exporter, context } = startExporter({ urls: [url], root })
     await context.whenReady
-    const signal = AbortSignal.timeout(20_000)
+    const signal = AbortSignal.timeout(60_000)
     await Promise.all(Array.from({ length: 200 }, (_, index) => exporter.export(batchOf(index + 1), signal)))
     expect(ingest.accounts.get(key)?.acknowledged.ranges()).toEqual([[1, 200]])
     expect(ingest.counters.statuses).toBeGreaterThan(0)
@@ -214,7 +215,7 @@ describe('an external broker', () => {
     const second = await startIngest(root)
     const { exporter, context } = startExporter({ urls: [url], root, ack_timeout: '500ms' })
     await context.whenReady
-    const signal = AbortSignal.timeout(20_000)
+    const signal = AbortSignal.timeout(60_000)
     const half = Array.from({ length: 100 }, (_, index) => deliver(exporter, index + 1, signal))
     await Promise.all(half)
     expect(first.ingest.counters.batches).toBeGreaterThan(0)
@@ -232,7 +233,7 @@ describe('an external broker', () => {
     const { ingest } = await startIngest(root)
     const { exporter, context } = startExporter({ urls: [url], root, protocol_version: 5 })
     await context.whenReady
-    const signal = AbortSignal.timeout(20_000)
+    const signal = AbortSignal.timeout(60_000)
     await Promise.all(Array.from({ length: 300 }, (_, index) => exporter.export(batchOf(index + 1), signal)))
     expect(ingest.accounts.get(key)?.acknowledged.ranges()).toEqual([[1, 300]])
   })

@@ -4,8 +4,7 @@ import { spawn, spawnSync } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { connect, createServer } from 'node:net'
-import type { AddressInfo } from 'node:net'
+import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import * as fc from 'fast-check'
@@ -27,6 +26,7 @@ import {
 } from '../plugins/protocols/otlp/official.ts'
 import type { Plain } from '../plugins/protocols/otlp/official.ts'
 import { testContext } from '../support/context.ts'
+import { freePorts } from '../support/ports.ts'
 
 const services = resolve(import.meta.dirname, '../../../shared/services/services')
 const found = existsSync(services)
@@ -34,15 +34,6 @@ const found = existsSync(services)
   : undefined
 const binary = found?.status === 0 ? found.stdout.trim() : ''
 const why = 'no OpenTelemetry Collector: ../shared/services can install it'
-
-/** Ports that were free a moment ago: the collector does not tell which ones it took. */
-async function freePorts(count: number): Promise<number[]> {
-  const servers = Array.from({ length: count }, () => createServer().listen(0, '127.0.0.1'))
-  await Promise.all(servers.map((server) => once(server, 'listening')))
-  const ports = servers.map((server) => (server.address() as AddressInfo).port)
-  await Promise.all(servers.map((server) => once(server.close(), 'close')))
-  return ports
-}
 
 async function answers(port: number): Promise<boolean> {
   const socket = connect(port, '127.0.0.1')
@@ -119,6 +110,7 @@ describe.skipIf(binary === '')(`the OpenTelemetry Collector${binary === '' ? ` (
     directory = mkdtempSync(join(tmpdir(), 'otelcol-'))
     const started = await startSource()
     source = started
+    // It does not tell which ports it took, so it is told.
     ports = await freePorts(4)
     const file = join(directory, 'config.yaml')
     writeFileSync(file, configuration(directory, ports, started))
@@ -129,7 +121,7 @@ describe.skipIf(binary === '')(`the OpenTelemetry Collector${binary === '' ? ` (
         if (collector?.exitCode !== null) throw new Error(`the collector ended: ${said}`)
         for (const port of ports) if (!(await answers(port))) throw new Error(`port ${port}: ${said}`)
       },
-      { timeout: 30_000, interval: 100 },
+      { timeout: 90_000, interval: 100 },
     )
   })
 
@@ -166,7 +158,7 @@ describe.skipIf(binary === '')(`the OpenTelemetry Collector${binary === '' ? ` (
         compression,
       )
       for (const request of sent) {
-        expect(await exporter.export(batchOf(signal, request), AbortSignal.timeout(10_000))).toEqual({
+        expect(await exporter.export(batchOf(signal, request), AbortSignal.timeout(30_000))).toEqual({
           rejected: 0,
         })
       }
@@ -176,7 +168,7 @@ describe.skipIf(binary === '')(`the OpenTelemetry Collector${binary === '' ? ` (
           if (now.length < sent.length) throw new Error(`${now.length} of ${sent.length}`)
           return now
         },
-        { timeout: 10_000, interval: 50 },
+        { timeout: 60_000, interval: 50 },
       )
       const written = lines.map((line) => meaningOf(signal, jsonToRequest(signal, line)))
       expect(written).toEqual(sent.map((request) => meaningOf(signal, request)))
@@ -190,7 +182,7 @@ describe.skipIf(binary === '')(`the OpenTelemetry Collector${binary === '' ? ` (
     const sent = requests(signal, 20)
     await using exporter = exporterTo(`http://127.0.0.1:${ports[port]}`, 'http', 'gzip')
     // The collector answers when our source has answered, so that all is there afterwards.
-    for (const request of sent) await exporter.export(batchOf(signal, request), AbortSignal.timeout(10_000))
+    for (const request of sent) await exporter.export(batchOf(signal, request), AbortSignal.timeout(30_000))
     const received = source.received.slice(before)
     expect(received.reduce((sum, { count }) => sum + count, 0)).toBe(
       sent.reduce((sum, request) => sum + countRecords(signal, request), 0),

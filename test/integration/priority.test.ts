@@ -30,11 +30,11 @@ describe('an event and a reading every 100 ms arrive within 2 s, in the journal 
     const chunks = Array.from({ length: 100 }, (_, index) => syslogLines(index * 1000, 1000))
     await using probe = await startProbe(portOffset)
     await sendOverTcp(syslogPort, chunks, 10)
-    await eventually('all lines are stored', 30, async () => (await storedRecords()) > 100_000)
+    await eventually('all lines are stored', 90, async () => (await storedRecords()) > 100_000)
     judge(await probe.finish(), 10)
     const { balanced, produced } = await ledgerOf(portOffset)
     expect({ balanced, all: produced > 100_000 }).toEqual({ balanced: true, all: true })
-  }, 60_000)
+  }, 180_000)
 
   test('and beside a backlog of 500,000 lines that the collector gathered while the aggregator was away', async () => {
     const both = fleet()
@@ -46,14 +46,14 @@ describe('an event and a reading every 100 ms arrive within 2 s, in the journal 
     await sendOverTcp(syslogPort, chunks)
     both.start('aggregator')
     await both.aggregatorAnswers()
-    await eventually('the backlog flows', 60, async () => (await takenRecords()) > 5000)
+    await eventually('the backlog flows', 90, async () => (await takenRecords()) > 5000)
     await using probe = await startProbe(portOffset)
-    await eventually('all lines are stored', 60, async () => (await storedRecords()) > 500_000)
+    await eventually('all lines are stored', 180, async () => (await storedRecords()) > 500_000)
     judge(await probe.finish(), 10)
-    const { balanced, dropped, unknown } = await eventually('nothing is under way', 20, async () => {
+    const { balanced, dropped, unknown } = await eventually('nothing is under way', 60, async () => {
       const ledger = await ledgerOf(portOffset)
       return ledger.stored > 500_000 && ledger.inFlight === 0 && ledger
     })
     expect({ balanced, dropped, unknown }).toEqual({ balanced: true, dropped: {}, unknown: 0 })
-  }, 120_000)
+  }, 400_000)
 })

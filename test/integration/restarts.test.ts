@@ -26,7 +26,7 @@ describe('a collector without its aggregator that is killed twice and started a 
       fleet.start('collector')
       await fleet.collectorListens()
       const sender = startSender(portOffset, { name: run, perRequest: 50, everyMs: 10 })
-      await eventually('some are acknowledged', 20, () => sender.acknowledged >= 5000)
+      await eventually('some are acknowledged', 60, () => sender.acknowledged >= 5000)
       await sender.stop()
       sent[run] = [...sender.sends]
       if (run !== 'third') await fleet.kill('collector')
@@ -34,7 +34,7 @@ describe('a collector without its aggregator that is killed twice and started a 
     fleet.start('aggregator')
     await fleet.aggregatorAnswers()
     const total = Object.values(sent).reduce((sum, { length }) => sum + length, 0)
-    const ledger = await fleet.settled(40, (found) => found.stored >= total)
+    const ledger = await fleet.settled(120, (found) => found.stored >= total)
     expect(ledger).toMatchObject({ balanced: true, dropped: {} })
     expect(sessionsOf(ledger.streams).size).toBeGreaterThanOrEqual(3)
     for (const [run, sends] of Object.entries(sent)) {
@@ -42,7 +42,7 @@ describe('a collector without its aggregator that is killed twice and started a 
     }
     // The senders had their answers before each kill; what else was under way then is the collector's own.
     expect(ledger.streams.filter(({ class: name, unknown }) => name === 'log' && unknown > 0)).toEqual([])
-  }, 90_000)
+  }, 300_000)
 })
 
 interface Device {
@@ -76,7 +76,7 @@ pipelines: { all: { sources: [lines], exporters: [aggregator] } }
       ])
     }
     let rounds = 0
-    const device = await eventually('the conflict is shown', 30, async () => {
+    const device = await eventually('the conflict is shown', 90, async () => {
       await send(rounds++ * 1000)
       await new Promise((resume) => setTimeout(resume, 500))
       const list = (await (await fetch(`${apiUrl(portOffset)}/api/devices`)).json()) as Device[]
@@ -84,7 +84,7 @@ pipelines: { all: { sources: [lines], exporters: [aggregator] } }
       return found !== undefined && found.conflicts.length > 0 && found
     })
     expect(device.conflicts[0]?.detail).toMatch(/two|both|2/i)
-    const ledger = await one.settled(30, (found) => found.stored >= rounds * 2000)
+    const ledger = await one.settled(90, (found) => found.stored >= rounds * 2000)
     expect(ledger).toMatchObject({
       produced: rounds * 2000,
       stored: rounds * 2000,
@@ -93,7 +93,7 @@ pipelines: { all: { sources: [lines], exporters: [aggregator] } }
       dropped: {},
     })
     expect(sessionsOf(ledger.streams).size).toBe(2)
-  }, 60_000)
+  }, 240_000)
 })
 
 describe('a second program on the same data', () => {
@@ -103,13 +103,13 @@ describe('a second program on the same data', () => {
     await fleet.startBoth()
     for (const name of ['aggregator', 'collector'] as const) {
       const second = startProgram(name, { data: fleet.data, portOffset: portOffset + 100 })
-      const [code] = (await once(second.child, 'exit')) as [number | null]
+      const [code] = (await once(second.child, 'close')) as [number | null]
       expect(code).toBe(1)
       expect(second.output()).toContain(`process ${fleet.pid(name)}`)
       expect(second.output()).toContain('--data')
     }
     expect(await healthy(portOffset)).toBe(true)
-  }, 60_000)
+  }, 240_000)
 
   test('and one on the same ports is refused with the process that holds them and the option that moves it', async () => {
     const portOffset = 7800
@@ -118,12 +118,12 @@ describe('a second program on the same data', () => {
     const other = fleetOf({ portOffset, onTestFinished })
     for (const name of ['aggregator', 'collector'] as const) {
       const second = startProgram(name, { data: other.data, portOffset })
-      const [code] = (await once(second.child, 'exit')) as [number | null]
+      const [code] = (await once(second.child, 'close')) as [number | null]
       expect(code).toBe(1)
       expect(second.output()).toMatch(new RegExp(`port \\d+.*process ${fleet.pid(name)}.*--port-offset`))
     }
     expect(await healthy(portOffset)).toBe(true)
-  }, 60_000)
+  }, 240_000)
 })
 
 describe('dpulse up', () => {
@@ -133,7 +133,7 @@ describe('dpulse up', () => {
     const start = async () => {
       const up = startProgram('up', { data: fleet.data, portOffset })
       onTestFinished(() => up.stop())
-      await eventually('both are up', 30, () => healthy(portOffset))
+      await eventually('both are up', 90, () => healthy(portOffset))
       return up
     }
     const first = await start()
@@ -143,18 +143,18 @@ describe('dpulse up', () => {
     await eventually('its children have gone', 8, () => !children.some(isAlive))
     const second = await start()
     const sender = startSender(portOffset, { name: 'until-the-end', perRequest: 50, everyMs: 20 })
-    await eventually('some are acknowledged', 20, () => sender.acknowledged >= 5000)
+    await eventually('some are acknowledged', 60, () => sender.acknowledged >= 5000)
     const gone = once(second.child, 'exit')
     second.child.kill('SIGTERM')
     expect(await gone).toEqual([0, null])
     await start()
     await sender.stop()
-    const ledger = await fleet.settled(30, (found) => found.stored >= sender.sends.length)
+    const ledger = await fleet.settled(90, (found) => found.stored >= sender.sends.length)
     expect(ledger).toMatchObject({ balanced: true, unknown: 0, dropped: {} })
     expect(wrongOf(await storedOf(portOffset, 'until-the-end'), sender.sends)).toEqual({
       lost: [],
       multiplied: [],
     })
     expect((await ledgerOf(portOffset)).balanced).toBe(true)
-  }, 60_000)
+  }, 240_000)
 })

@@ -113,7 +113,7 @@ export function askingOf(portOffset: number): Asking {
       return series
     },
     settled: (device) =>
-      eventually('a ledger with nothing on its way', 10, async () => {
+      eventually('a ledger with nothing on its way', 60, async () => {
         const report = await get<LedgerAnswer>('/api/ledger', device === undefined ? {} : { device })
         return report.inFlight === 0 && report.streams.length > 0 && report
       }),

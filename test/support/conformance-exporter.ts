@@ -33,7 +33,7 @@ interface Running {
   stop: () => Promise<void>
 }
 
-const timeLimitMs = 10_000
+const timeLimitMs = 30_000
 const timeLimit = (): AbortSignal => AbortSignal.timeout(timeLimitMs)
 
 export function conformsToExporter(

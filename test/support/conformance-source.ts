@@ -44,6 +44,8 @@ interface Running extends SourceRun {
   received: Records[]
   outstanding: () => number
   most: () => number
+  /** Rejects where it fails, or ends before it is stopped. */
+  ended: Promise<never>
   /** Resolves when something has been emitted. */
   emitted: Promise<void>
   stop: () => Promise<void>
@@ -82,6 +84,10 @@ function start(
   const run = source.run(emit, signal)
   run.catch((error: unknown) => emitted.reject(error as Error))
   emitted.promise.catch(() => undefined)
+  const ended = run.then(() => {
+    throw new Error('the source ended')
+  })
+  ended.catch(() => undefined)
   return {
     context,
     addresses: context.addresses,
@@ -90,6 +96,7 @@ function start(
     received,
     outstanding: () => outstanding,
     most: () => most,
+    ended,
     emitted: emitted.promise,
     stop: async () => {
       controller.abort()
@@ -126,7 +133,7 @@ export function conformsToSource(
 
     test('says that it is ready', async () => {
       const run = await begin('ack')
-      await inTime(run.context.whenReady, 'becoming ready')
+      await Promise.race([run.context.whenReady, run.ended])
       await run.stop()
     })
 
@@ -161,7 +168,7 @@ export function conformsToSource(
 
     test('stops in time when it is aborted', async () => {
       const run = await begin('ack')
-      await inTime(run.context.whenReady, 'becoming ready')
+      await Promise.race([run.context.whenReady, run.ended])
       await run.stop()
     })
 

@@ -66,10 +66,10 @@ export function fleetOf(options: FleetOptions) {
       this.start('collector')
       await this.collectorListens()
     },
-    aggregatorAnswers: () => eventually('the aggregator answers', 30, () => healthy(portOffset)),
+    aggregatorAnswers: () => eventually('the aggregator answers', 90, () => healthy(portOffset)),
     /** It says so when all its sources listen, or have said why not. */
     collectorListens: () =>
-      eventually('the collector is up', 30, () => of('collector').output().includes('"collector is up"')),
+      eventually('the collector is up', 90, () => of('collector').output().includes('"collector is up"')),
     async kill(name: Name): Promise<void> {
       const { child } = of(name)
       const gone = once(child, 'exit')
@@ -79,7 +79,7 @@ export function fleetOf(options: FleetOptions) {
     freeze: (name: Name) => of(name).child.kill('SIGSTOP'),
     thaw: (name: Name) => of(name).child.kill('SIGCONT'),
     /** The ledger, once nothing of what is asked for is under way. */
-    settled: (seconds = 30, isThere: (ledger: Ledger) => boolean = () => true): Promise<Ledger> =>
+    settled: (seconds = 90, isThere: (ledger: Ledger) => boolean = () => true): Promise<Ledger> =>
       eventually('a ledger with nothing under way', seconds, async () => {
         const ledger = await ledgerOf(portOffset)
         return ledger.inFlight === 0 && ledger.streams.length > 0 && isThere(ledger) && ledger

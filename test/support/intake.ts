@@ -80,7 +80,7 @@ export async function entriesOf(journal: Journal, count: number): Promise<Journa
   const entries: JournalEntry[] = []
   let next: Position = {}
   while (entries.length < count) {
-    const read = await journal.read(next, { entries: 1000, bytes: 1 << 22 }, AbortSignal.timeout(10_000))
+    const read = await journal.read(next, { entries: 1000, bytes: 1 << 22 }, AbortSignal.timeout(30_000))
     if (read.entries.length === 0 && read.damage.length === 0) {
       throw new Error(`the journal has ${entries.length} entries, ${count} were awaited`)
     }

@@ -24,7 +24,7 @@ export async function readAll(journal: Journal, from: Position, count: number) {
   const entries: JournalEntry[] = []
   let next = from
   while (entries.length < count) {
-    const read = await journal.read(next, limit, AbortSignal.timeout(10_000))
+    const read = await journal.read(next, limit, AbortSignal.timeout(30_000))
     if (read.entries.length === 0 && read.damage.length === 0) throw new Error('nothing came in time')
     expect(read.damage).toEqual([])
     entries.push(...read.entries.map((one) => ({ ...one, value: Buffer.from(one.value) })))
@@ -72,7 +72,7 @@ export function conformsToJournal(name: string, prepare: () => Promise<JournalUn
         const journal = await fresh()
         await journal.append([entry('old')], [])
         const { next } = await readAll(journal, {}, 1)
-        const waiting = journal.read(next, limit, AbortSignal.timeout(10_000))
+        const waiting = journal.read(next, limit, AbortSignal.timeout(30_000))
         await journal.append([entry('new', topic)], [])
         expect((await waiting).entries.map(text)).toEqual(['new'])
       }
@@ -94,9 +94,9 @@ export function conformsToJournal(name: string, prepare: () => Promise<JournalUn
         Array.from({ length: 20 }, (_, index) => entry(`${index}`.padEnd(1000))),
         [],
       )
-      const few = await journal.read({}, { entries: 3, bytes: 1 << 20 }, AbortSignal.timeout(10_000))
+      const few = await journal.read({}, { entries: 3, bytes: 1 << 20 }, AbortSignal.timeout(30_000))
       expect(few.entries).toHaveLength(3)
-      const one = await journal.read(few.next, { entries: 3, bytes: 1 }, AbortSignal.timeout(10_000))
+      const one = await journal.read(few.next, { entries: 3, bytes: 1 }, AbortSignal.timeout(30_000))
       expect(one.entries.map((found) => text(found).trim())).toEqual(['3'])
     })
 

@@ -207,7 +207,7 @@ export async function killRun(run: KillRun): Promise<KillResult> {
   const fleet = startFleet(run, data, configuration)
   const over = new AbortController()
   try {
-    await eventually('both programs ready', 30, () => healthy(run.portOffset))
+    await eventually('both programs ready', 90, () => healthy(run.portOffset))
     const url = `http://127.0.0.1:${4318 + run.portOffset}/v1/logs`
     const sends = new Uint8Array(run.records)
     let acknowledged = 0

@@ -34,6 +34,8 @@ export interface Sample extends ApiParts {
   add(record: Partial<LogRecordRow>): LogRecordRow
   /** How many follow. */
   readonly followers: number
+  /** What each of them wants to see. */
+  readonly followed: readonly LogFilter[]
   /** Runs before each query: a test holds it back, or fails it. */
   before: (signal: AbortSignal) => Promise<void>
 }
@@ -66,6 +68,9 @@ export function createSample(): Sample {
     before: async () => undefined,
     get followers() {
       return followers.size
+    },
+    get followed() {
+      return [...followers].map(({ filter }) => filter)
     },
     add(partial) {
       number += 1

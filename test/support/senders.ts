@@ -74,7 +74,7 @@ export async function callGrpc(
     'grpc.default_compression_algorithm': compressionAlgorithms[compression],
   })
   const { promise, resolve } = Promise.withResolvers<Buffer | ServiceError>()
-  const deadline = { deadline: Date.now() + 10_000 }
+  const deadline = { deadline: Date.now() + 30_000 }
   client.makeUnaryRequest(
     services[signal],
     same,

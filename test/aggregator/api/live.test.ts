@@ -27,14 +27,14 @@ describe('/api/live', () => {
     const url = await serveSample(sample)
     const response = await fetch(`${url}/api/live?severity=warn&text=link`)
     expect(response.headers.get('content-type')).toContain('text/event-stream')
-    await vi.waitFor(() => expect(sample.followers).toBe(1))
+    await vi.waitFor(() => expect(sample.followers).toBe(1), 30_000)
     sample.add({ body: 'link up', severityNumber: 9 })
     sample.add({ body: 'Link down', severityNumber: 17 })
     if (response.body === null) throw new Error('no body')
     const text = await readUntil(response.body, (text) => text.includes('Link down'))
     expect(text).toContain('event: record\ndata: {')
     expect(text).not.toContain('link up')
-    await vi.waitFor(() => expect(sample.followers).toBe(0))
+    await vi.waitFor(() => expect(sample.followers).toBe(0), 30_000)
   })
 
   test('refuses more subscribers than it has places for', async () => {
@@ -46,7 +46,7 @@ describe('/api/live', () => {
     await vi.waitFor(async () => {
       const response = await fetch(`${url}/api/live`)
       expect(response.status).toBe(200)
-    })
+    }, 30_000)
   })
 
   test('ends when the server stops', async () => {

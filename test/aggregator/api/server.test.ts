@@ -263,6 +263,6 @@ describe('the console', () => {
     }
     const again = await fetch(`${url}/`, { headers: { 'if-none-match': page.headers.get('etag') ?? '' } })
     expect(again.status).toBe(304)
-    await vi.waitFor(async () => expect((await fetch(`${url}/absent.html`)).status).toBe(404))
+    await vi.waitFor(async () => expect((await fetch(`${url}/absent.html`)).status).toBe(404), 30_000)
   })
 })

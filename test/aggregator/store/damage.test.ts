@@ -252,7 +252,7 @@ describe('a full disk', () => {
     )
     let output = ''
     child.stdout.on('data', (data: Buffer) => (output += data.toString()))
-    const [code] = (await once(child, 'exit')) as [number]
+    const [code] = (await once(child, 'close')) as [number]
     expect({ code, output }).toMatchObject({ code: 0 })
     const { acknowledged, error } = JSON.parse(output) as { acknowledged: number; error: string }
     expect(error).toBe('DISK_FULL')

@@ -103,7 +103,7 @@ describe('a store that another process has open', () => {
     const child = spawn(process.execPath, [file], { stdio: ['ignore', 'pipe', 'inherit'] })
     let output = ''
     child.stdout.on('data', (data: Buffer) => (output += data.toString()))
-    await once(child, 'exit')
+    await once(child, 'close')
     expect(output).toBe(`PermanentError another process has the store in ${directory} open`)
   })
 })

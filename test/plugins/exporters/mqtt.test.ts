@@ -10,6 +10,7 @@ import { conformsToExporter } from '../../support/conformance-exporter.ts'
 import { testContext } from '../../support/context.ts'
 import { openIntake } from '../../support/intake.ts'
 import type { Intake, IntakeOptions } from '../../support/intake.ts'
+import { freePort } from '../../support/ports.ts'
 import { sampleBatch, sampleLogs } from '../../support/records.ts'
 
 conformsToExporter(
@@ -25,7 +26,7 @@ conformsToExporter(
       }
       return {
         config: { urls: [intake.url] },
-        received: (records) => vi.waitFor(() => expect(intake.ingest.counters.records).toBe(records)),
+        received: (records) => vi.waitFor(() => expect(intake.ingest.counters.records).toBe(records), 30_000),
         vanish: close,
         [Symbol.asyncDispose]: close,
       }
@@ -53,7 +54,7 @@ function start(config: object, overrides: Partial<Context> = {}) {
 }
 
 const batchOf = (seq: number) => sampleBatch(sampleLogs([{}]), { seq, produced: seq })
-const signal = (): AbortSignal => AbortSignal.timeout(10_000)
+const signal = (): AbortSignal => AbortSignal.timeout(30_000)
 const statusOf = (intake: Intake, collector = 'dpu-under-test', root = 'dpulse') => {
   for (const { payload } of intake.broker.retained(`${root}/${collector}/status`)) {
     return statusSchema.parse(JSON.parse(payload.toString()))
@@ -77,7 +78,7 @@ describe('mqtt', () => {
     await context.whenReady
     let delivered = false
     const sent = exporter.export(batchOf(1), signal()).then(() => (delivered = true))
-    await vi.waitFor(() => expect(intake.broker.counters.published).toBeGreaterThanOrEqual(2))
+    await vi.waitFor(() => expect(intake.broker.counters.published).toBeGreaterThanOrEqual(2), 30_000)
     expect(delivered).toBe(false)
     held.resolve()
     await sent
@@ -86,10 +87,8 @@ describe('mqtt', () => {
 
   test('rejects what is in flight at once when the connection is lost, and delivers it after it is back', async () => {
     const silent = Promise.withResolvers<void>()
-    const first = await openIntake({
-      ingest: { acknowledge: () => silent.resolve() },
-    })
-    const { port } = first.broker
+    const port = await freePort()
+    const first = await openIntake({ port, ingest: { acknowledge: () => silent.resolve() } })
     const { exporter, context } = start({ urls: [first.url] })
     await context.whenReady
     const sent = exporter.export(batchOf(1), signal())
@@ -99,7 +98,7 @@ describe('mqtt', () => {
     expect(await outcome).toMatchObject({ name: 'RetryableError', code: 'PEER_UNREACHABLE' })
     await expect(exporter.export(batchOf(1), signal())).rejects.toMatchObject({ code: 'PEER_UNREACHABLE' })
     const intake = await intakeFor({ port })
-    await vi.waitFor(() => expect(context.addresses).toHaveLength(2), 5000)
+    await vi.waitFor(() => expect(context.addresses).toHaveLength(2), 30_000)
     await exporter.export(batchOf(1), signal())
     expect(await intake.entries(1)).toHaveLength(1)
   })
@@ -139,7 +138,7 @@ describe('mqtt', () => {
     context.statusChanged()
     await vi.waitFor(
       () => expect(statusOf(intake, 'dpu-under-test', 'site/a')?.devices).toEqual(devices),
-      5000,
+      30_000,
     )
     await stop()
     expect(statusOf(intake, 'dpu-under-test', 'site/a')?.state).toBe('offline')
@@ -155,7 +154,7 @@ describe('mqtt', () => {
       qos: 1,
     })
     expect(statusOf(intake)?.state).toBe('offline')
-    await vi.waitFor(() => expect(statusOf(intake)?.state).toBe('online'), 5000)
+    await vi.waitFor(() => expect(statusOf(intake)?.state).toBe('online'), 30_000)
     expect(statusOf(intake)?.instance).toBe(context.status().instance)
   })
 
@@ -169,9 +168,9 @@ describe('mqtt', () => {
     const seen: string[] = []
     other.on('message', (_topic, payload) => seen.push(String(JSON.parse(payload.toString()).state)))
     await other.subscribeAsync('dpulse/dpu-under-test/status')
-    await vi.waitFor(() => expect(seen).toContain('offline'))
+    await vi.waitFor(() => expect(seen).toContain('offline'), 30_000)
     await other.endAsync(true)
-    await vi.waitFor(() => expect(statusOf(intake)?.state).toBe('online'), 5000)
+    await vi.waitFor(() => expect(statusOf(intake)?.state).toBe('online'), 30_000)
   })
 
   test('takes the second broker when the first does not answer', async () => {

@@ -353,7 +353,7 @@ describe('the OTLP exporter over gRPC', () => {
     const { endpoint } = await grpcPeer((_request, _metadata, answer) => {
       if (!silent) answer(null, Buffer.of())
     })
-    const exporter = exporterTo({ endpoint, protocol: 'grpc', timeout: '300ms' })
+    const exporter = exporterTo({ endpoint, protocol: 'grpc', timeout: '2s' })
     expect(await outcome(exporter.export(batch, never))).toMatchObject({ code: 'PEER_TIMEOUT' })
     silent = false
     expect(await exporter.export(batch, never)).toEqual({ rejected: 0 })
