@@ -33,11 +33,15 @@ type Mutable = { -readonly [K in keyof Account]: Account[K] }
 const version = 1
 /** Streams are as many as devices times classes times sessions that are remembered. */
 const streamLimit = 100_000
+/** Of all streams, as many may one collector or sender have: whoever makes up devices keeps nobody else out. */
+const share = 1 / 4
 
 export class Accounts {
   readonly #accounts = new Map<string, Mutable>()
   /** Streams of which the newest birth of their collector holds records. */
   readonly #held = new Map<string, Set<string>>()
+  /** Streams of each collector. */
+  readonly #counts = new Map<string, number>()
   readonly #limit: number
 
   constructor(limit = streamLimit) {
@@ -62,7 +66,7 @@ export class Accounts {
     for (const [key, row] of rows) {
       try {
         const account = decode(key, row)
-        this.#accounts.set(key, account)
+        this.#keep(key, account)
         if (account.held > 0) this.#hold(account.collector, key)
       } catch {
         damaged.push(key)
@@ -99,7 +103,7 @@ export class Accounts {
     const { collector } = status
     for (const end of status.ended) {
       const key = streamKey({ collector, ...end })
-      if (!this.#accounts.has(key) && this.#accounts.size >= this.#limit) continue
+      if (!this.#accounts.has(key) && this.#isFullFor(collector)) continue
       const account = this.#open(key, { collector, ...end }, nowMs)
       announce(account, end.seq, end.produced, end.dropped)
       account.ended = true
@@ -151,15 +155,37 @@ export class Accounts {
 
   forget(key: string): void {
     const account = this.#accounts.get(key)
-    if (account) this.#held.get(account.collector)?.delete(key)
+    if (!account) return
+    const { collector } = account
+    this.#held.get(collector)?.delete(key)
     this.#accounts.delete(key)
+    const left = (this.#counts.get(collector) ?? 0) - 1
+    if (left > 0) this.#counts.set(collector, left)
+    else this.#counts.delete(collector)
+  }
+
+  #keep(key: string, account: Mutable): void {
+    if (!this.#accounts.has(key))
+      this.#counts.set(account.collector, (this.#counts.get(account.collector) ?? 0) + 1)
+    this.#accounts.set(key, account)
+  }
+
+  #isFullFor(collector: string): boolean {
+    return (
+      this.#accounts.size >= this.#limit ||
+      (this.#counts.get(collector) ?? 0) >= Math.ceil(this.#limit * share)
+    )
   }
 
   #open(key: string, { collector, device, session, class: name }: StreamId, nowMs: number): Mutable {
     const known = this.#accounts.get(key)
     if (known) return known
-    if (this.#accounts.size >= this.#limit) {
-      throw new RetryableError('PEER_OVERLOADED', `no room for the stream ${key}: ${this.#limit} are known`)
+    if (this.#isFullFor(collector)) {
+      const own = this.#counts.get(collector) ?? 0
+      throw new RetryableError(
+        'PEER_OVERLOADED',
+        `no room for the stream ${key}: ${this.#accounts.size} are known, ${own} of them of ${collector}`,
+      )
     }
     const account = {
       collector,
@@ -176,7 +202,7 @@ export class Accounts {
       ended: false,
       held: 0,
     }
-    this.#accounts.set(key, account)
+    this.#keep(key, account)
     return account
   }
 

@@ -130,6 +130,24 @@ describe('Accounts', () => {
     expect(accounts.record(header(1, { device: 'dpu-2' }), 1)).toBe('new')
   })
 
+  test('a collector that makes up devices fills its share, and others still find room', () => {
+    const accounts = new Accounts(8)
+    const rows: [string, Uint8Array][] = []
+    for (const device of ['a', 'b']) {
+      const one = header(1, { device })
+      accounts.record(one, 1)
+      rows.push([streamKey(one), accounts.encode(streamKey(one))])
+    }
+    const back = new Accounts(8)
+    back.load(rows)
+    for (const each of [accounts, back]) {
+      expect(() => each.record(header(1, { device: 'c' }), 1)).toThrow(/2 are known, 2 of them of /)
+      expect(each.record(header(1, { collector: 'another', device: 'c' }), 1)).toBe('new')
+      each.forget(streamKey(header(1, { device: 'a' })))
+      expect(each.record(header(1, { device: 'c' }), 1)).toBe('new')
+    }
+  })
+
   test('a damaged row is named, and the others are loaded', () => {
     const accounts = new Accounts()
     accounts.record(header(1), 1)
