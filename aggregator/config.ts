@@ -8,6 +8,7 @@ import { PermanentError } from '../plugins/contract/errors.ts'
 import { classes } from '../plugins/contract/signal.ts'
 import type { Class } from '../plugins/contract/signal.ts'
 import { address, duration, secret, size, tls } from '../plugins/contract/settings.ts'
+import { isBrokerUrl } from '../plugins/protocols/mqtt-url.ts'
 
 const listen = z.array(address)
 
@@ -55,16 +56,26 @@ export const aggregatorConfig = z.strictObject({
       external: z
         .strictObject({
           urls: z
-            .array(z.string().regex(/^mqtts?:\/\//, 'expected mqtt://host:port or mqtts://host:port'))
+            .array(
+              z.string().refine(isBrokerUrl, { error: 'expected mqtt://host:port or mqtts://host:port' }),
+            )
             .min(1)
             .describe('Brokers, tried in turn.'),
           username: z.string().optional().describe('Login name.'),
           password: secret.optional().describe('Password of the login.'),
           tls: tls.optional().describe('Certificates for mqtts.'),
+          protocol_version: z
+            .union([z.literal(4), z.literal(5), z.literal('auto')])
+            .default('auto')
+            .describe('4 is MQTT 3.1.1; `auto` is 5 where the broker speaks it.'),
         })
         .optional()
         .describe('An external broker instead of the embedded one.'),
-      root: z.string().default('dpulse').describe('First level of every topic.'),
+      root: z
+        .string()
+        .regex(/^[^+#\s]{1,100}$/, 'expected a topic without + and #')
+        .default('dpulse')
+        .describe('First level of every topic.'),
       max_connections: z.int().min(1).default(20_000).describe('Clients of the embedded broker at once.'),
     })
     .prefault({})

@@ -13,6 +13,8 @@ export const topics = (root = 'dpulse') => ({
   status: (collector: string) => `${root}/${collector}/status`,
   allTelemetry: `${root}/+/telemetry/+/+`,
   allStatus: `${root}/+/status`,
+  /** Desired and reported. */
+  allConfig: `${root}/+/config/+`,
 })
 
 /** The parts of a telemetry topic; undefined where it is none under this root. */
