@@ -71,6 +71,8 @@ export interface MqttIngest {
 
 const keepaliveSeconds = 30
 const connectMs = 10_000
+/** We are few, and all collectors wait for us. */
+const longestPauseMs = 2000
 const settleMs = 30_000
 /** Their PUBACKs do not wait for the journal, so this only bounds what one read brings. */
 const receiveMaximum = 1000
@@ -125,6 +127,7 @@ export function createMqttIngest(options: MqttIngestOptions): MqttIngest {
           protocolVersion: options.protocolVersion ?? 'auto',
           keepaliveSeconds,
           connectMs,
+          longestPauseMs,
           largestPacketBytes: limits.packetBytes,
           receiveMaximum,
           subscriptions: [

@@ -54,6 +54,7 @@ const maxPayloadBytes = 1024 * 1024
 /** What comes to us are acknowledgements and our own status. */
 const largestPacketBytes = 1024 * 1024
 const receiveMaximum = 100
+const longestPauseMs = 30_000
 
 export default defineExporter({
   name: 'mqtt',
@@ -104,7 +105,7 @@ class MqttExporter implements Exporter {
     void this.#rejectWhenLate(answer, done.signal)
     const { collector } = this.#context
     const topic = topics(this.#config.root).telemetry(collector, batch.header.class, batch.signal)
-    link.publish(topic, payload, { qos: 1 }).catch(answer.reject)
+    link.publish(topic, payload, { qos: 1, mustBeHeard: true }).catch(answer.reject)
     try {
       await answer.promise
       return { rejected: 0 }
@@ -141,6 +142,7 @@ class MqttExporter implements Exporter {
       protocolVersion: protocol_version,
       largestPacketBytes,
       receiveMaximum,
+      longestPauseMs,
       keepaliveSeconds: Math.max(1, Math.round(keepalive / 1000)),
       connectMs: connect_timeout,
       subscriptions: [

@@ -13,11 +13,14 @@ export interface Ended {
   error: Error
   /** The broker let us in. */
   reached: boolean
+  /** It closed before it let us in, and did not say why. */
+  silently: boolean
   /** The owner said that the peer did its work. */
   healthy: boolean
 }
 
 const stopMs = 2000
+const closed = 'the connection was closed'
 /** A CONNACK of MQTT 5 may hold properties, reason texts among them. */
 const connackBytes = 64 * 1024
 
@@ -28,7 +31,7 @@ export async function connectOnce(
   options: MqttOptions,
   signal: AbortSignal,
 ): Promise<Ended> {
-  const ended: Ended = { error: new Error('stopping'), reached: false, healthy: false }
+  const ended: Ended = { error: new Error('stopping'), reached: false, silently: false, healthy: false }
   let client: MqttClient
   try {
     // Loaded only where it is used: a collector that speaks OTLP goes without.
@@ -58,6 +61,7 @@ export async function connectOnce(
   })()
   up.catch((error: unknown) => lost.resolve(asError(error)))
   ended.error = connectError(await lost.promise, options.username)
+  ended.silently = !ended.reached && ended.error.message === closed
   signal.removeEventListener('abort', aborted)
   const graceful = signal.aborted && client.connected
   if (graceful && isUp) await soon(options.onStop?.(link))
@@ -71,7 +75,7 @@ export async function connectOnce(
 function watch(client: MqttClient, options: MqttOptions, lost: (error: Error) => void): void {
   client.on('error', lost)
   client.on('disconnect', ({ reasonCode = 0 }) => lost(disconnectError(reasonCode)))
-  client.on('close', () => lost(new Error('the connection was closed')))
+  client.on('close', () => lost(new Error(closed)))
   // Only brokers of MQTT 5 keep to the size that we announce.
   const frames = new PacketFrames({
     first: connackType,

@@ -4,15 +4,18 @@ import type { MqttClient } from 'mqtt'
 import { PermanentError, RetryableError } from '../contract/errors.ts'
 import { publishError } from './mqtt-refusal.ts'
 
+export interface PublishOptions {
+  qos: 0 | 1
+  retain?: boolean
+  /** Rejects where an MQTT 5 broker says that nobody is subscribed: it has thrown the message away. */
+  mustBeHeard?: boolean
+}
+
 /**
- * `published` resolves at the PUBACK (QoS 1), or when written (QoS 0). Rejects with RetryableError when the connection
- * is lost or the broker says no, with PermanentError INPUT_TOO_LARGE where the broker takes no packet so large.
+ * Resolves at the PUBACK (QoS 1), or when written (QoS 0). Rejects with RetryableError when the connection is lost or the
+ * broker says no, with PermanentError INPUT_TOO_LARGE where the broker takes no packet so large.
  */
-export type Publish = (
-  topic: string,
-  payload: Uint8Array | string,
-  options: { qos: 0 | 1; retain?: boolean },
-) => Promise<void>
+export type Publish = (topic: string, payload: Uint8Array | string, options: PublishOptions) => Promise<void>
 
 type Answer = PromiseWithResolvers<void>
 
@@ -20,9 +23,17 @@ type Answer = PromiseWithResolvers<void>
 const unreadBytes = 8 * 1024 * 1024
 /** Of a PUBLISH, beyond topic and payload: fixed header, length of the topic, packet id, properties. */
 const framingBytes = 16
+/** "No matching subscribers": a success that the library tells nobody of. */
+const unheardCode = 16
+const unheardRetryMs = 1000
 
 const gone = (cause: unknown): RetryableError =>
   new RetryableError('PEER_UNREACHABLE', 'the connection to the MQTT broker was lost', { cause })
+
+const nobody = (topic: string): RetryableError =>
+  new RetryableError('PEER_UNREACHABLE', `nobody is subscribed to ${topic}: is an aggregator up?`, {
+    retryAfterMs: unheardRetryMs,
+  })
 
 /** MQTT 5 brokers say what they take; the others take what the packet ids allow. */
 export function publisher(client: MqttClient, lost: Promise<Error>): Publish {
@@ -30,6 +41,11 @@ export function publisher(client: MqttClient, lost: Promise<Error>): Publish {
   const waiting: Answer[] = []
   let receiveMaximum = 10_000
   let packetBytes = Number.POSITIVE_INFINITY
+  /** Ids of messages whose PUBACK said so, until their answer is given in the same turn. */
+  const unheard = new Set<number>()
+  client.on('packetreceive', (packet) => {
+    if (packet.cmd === 'puback' && packet.reasonCode === unheardCode) unheard.add(packet.messageId ?? 0)
+  })
   client.once('connect', ({ properties }) => {
     receiveMaximum = properties?.receiveMaximum ?? receiveMaximum
     packetBytes = properties?.maximumPacketSize ?? packetBytes
@@ -39,12 +55,17 @@ export function publisher(client: MqttClient, lost: Promise<Error>): Publish {
     for (const answer of [...inFlight, ...waiting]) answer.reject(gone(cause))
     return cause
   })
-  async function send(topic: string, payload: Buffer, qos: 0 | 1, retain: boolean): Promise<void> {
+  async function send(topic: string, payload: Buffer, options: PublishOptions): Promise<void> {
+    const { qos, retain = false, mustBeHeard = false } = options
     const answer: Answer = Promise.withResolvers<void>()
     inFlight.add(answer)
-    client.publish(topic, payload, { qos, retain }, (error) =>
-      error ? answer.reject(publishError(error, topic) ?? gone(error)) : answer.resolve(),
-    )
+    client.publish(topic, payload, { qos, retain }, (error, packet) => {
+      const id = (packet as { messageId?: number } | undefined)?.messageId
+      const isUnheard = id !== undefined && unheard.delete(id)
+      if (error) answer.reject(publishError(error, topic) ?? gone(error))
+      else if (isUnheard && mustBeHeard) answer.reject(nobody(topic))
+      else answer.resolve()
+    })
     try {
       await answer.promise
     } finally {
@@ -52,7 +73,8 @@ export function publisher(client: MqttClient, lost: Promise<Error>): Publish {
       waiting.shift()?.resolve()
     }
   }
-  return async (topic, payload, { qos, retain = false }) => {
+  return async (topic, payload, options) => {
+    const { qos } = options
     const bytes = bufferOf(payload)
     const size = bytes.length + Buffer.byteLength(topic) + framingBytes
     if (size > packetBytes) {
@@ -68,7 +90,7 @@ export function publisher(client: MqttClient, lost: Promise<Error>): Publish {
       await turn.promise
     }
     if (!client.connected) throw gone(await failed)
-    await send(topic, bytes, qos, retain)
+    await send(topic, bytes, options)
   }
 }
 

@@ -21,6 +21,8 @@ export interface MqttOptions {
   receiveMaximum: number
   keepaliveSeconds: number
   connectMs: number
+  /** Between attempts: long for a fleet, that must not come back all at once. */
+  longestPauseMs: number
   username?: string | undefined
   password?: Secret | undefined
   tls?: z.output<typeof tls> | undefined
@@ -47,13 +49,12 @@ export interface MqttLink {
 }
 
 const firstPauseMs = 500
-const longestPauseMs = 30_000
 /** A connection that lived this long was a good one, whatever ended it. */
 const goodAfterMs = 30_000
 
-/** The pause before the next attempt, random within bounds that double. */
-export function pauseMs(round: number, random: number): number {
-  const upper = Math.min(longestPauseMs, firstPauseMs * 2 ** Math.min(round + 1, 16))
+/** The pause before the next attempt, random within bounds that double up to the longest. */
+export function pauseMs(round: number, random: number, longestMs: number): number {
+  const upper = Math.min(longestMs, firstPauseMs * 2 ** Math.min(round + 1, 16))
   return Math.round(firstPauseMs + random * (upper - firstPauseMs))
 }
 
@@ -64,19 +65,23 @@ export async function runMqtt(options: MqttOptions, signal: AbortSignal): Promis
   for (let attempt = 0; !signal.aborted; attempt++) {
     const url = urls[attempt % urls.length] ?? ''
     const began = clock.elapsedMs()
-    const { error, reached, healthy } = await connectOnce(url, version, options, signal)
+    const { error, reached, silently, healthy } = await connectOnce(url, version, options, signal)
     if (signal.aborted) return
-    if (protocolVersion === 'auto' && !reached) {
-      const isRefused = version === 5 && refusesVersion(error.cause)
-      // A broker that knows no MQTT 5 says so, or just closes; either way the other version is tried next.
+    const isRefused = refusesVersion(error.cause)
+    // A broker that knows no MQTT 5 says so, or just closes; either way the other version is tried next.
+    if (protocolVersion === 'auto' && !reached && (isRefused || silently)) {
       version = version === 5 ? 4 : 5
-      if (isRefused) {
+      if (isRefused && version === 4) {
         attempt--
         continue
       }
     }
     if (healthy || clock.elapsedMs() - began > goodAfterMs) attempt = -1
-    const retryMs = pauseMs(Math.floor(Math.max(0, attempt) / urls.length), Math.random())
+    const retryMs = pauseMs(
+      Math.floor(Math.max(0, attempt) / urls.length),
+      Math.random(),
+      options.longestPauseMs,
+    )
     // What only a person can mend is said louder.
     const level =
       codeOf(error) === 'PEER_REFUSED' || codeOf(error) === 'CREDENTIAL_MISSING' ? 'error' : 'warn'
