@@ -64,8 +64,11 @@ export function connectError(error: Error, username: string | undefined): Error 
 export const disconnectError = (code: number): Error =>
   new RetryableError(kindOf(code), `the broker ended the connection: ${named(code)}`)
 
+/** The library gives the SUBACK along, with one code for each topic: here there is one. */
 export function subscribeError(error: unknown, topic: string): Error {
-  const code = codeIn(error)
+  const { packet } = error as { packet?: { granted?: readonly unknown[] } }
+  const granted = packet?.granted?.[0]
+  const code = typeof granted === 'number' ? granted : codeIn(error)
   if (code === undefined) return error instanceof Error ? error : new Error(String(error))
   const text = `the broker refuses the subscription to ${topic}: ${named(code)}`
   return new RetryableError('PEER_REFUSED', text, { cause: error })
