@@ -34,8 +34,8 @@ export class Connection extends Duplex {
   readonly socket: Socket
   /** Address and port of the client, for the log. */
   readonly remote: string
-  /** The collector that the client's certificate names; undefined where it needs none. */
-  readonly owner: string | undefined
+  /** The collector that the client's certificate or login names; undefined where it may speak for all. */
+  owner: string | undefined
   /** Why we ended it, for the log. */
   refusal: string | undefined
   /** When the packet that is under way began, or 0. */

@@ -133,6 +133,13 @@ function brokerRows(mqtt: MeasuredParts['mqtt']): Row[] {
       () => counters.published,
     ],
     ['broker.refused', 'counter', '{message}', 'Messages that were refused.', () => counters.refusedMessages],
+    [
+      'broker.refused_logins',
+      'counter',
+      '{login}',
+      'Logins that were refused.',
+      () => counters.refusedLogins,
+    ],
     ['broker.missed', 'counter', '{message}', 'Messages that slow readers missed.', () => counters.missed],
   ]
 }

@@ -58,6 +58,7 @@ async function openEmbedded({ config, portOffset, ingest, retained, log }: MqttO
     log,
     limits: { connections: config.max_connections },
     ...(config.tls && { tls: config.tls }),
+    ...(config.login && { login: config.login }),
     receiver: ingest,
   })
   return {
