@@ -33,6 +33,7 @@ export interface BrokerCounters {
   missed: number
   /** Clients that were sent away because they read too slowly. */
   slowClients: number
+  refusedLogins: number
 }
 
 interface Rules {

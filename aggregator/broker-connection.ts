@@ -1,10 +1,9 @@
-// Stands between a client's socket and the embedded broker: looks at the fixed header of each MQTT packet (MQTT 3.1.1
-// §2.2) and ends the connection before an oversized packet is in memory, and keeps count of what a slow reader has not
-// taken, so that the broker never waits for one client while others have something to say.
-//
-//   byte 1  type and flags       bytes 2–5  remaining length: 7 bits each, least significant first, top bit = more
+// Stands between a client's socket and the embedded broker: ends the connection before an oversized packet is in memory,
+// and keeps count of what a slow reader has not taken, so that the broker never waits for one client while others have
+// something to say.
 import type { Socket } from 'node:net'
 import { Duplex } from 'node:stream'
+import { PacketFrames, connectType } from '../plugins/protocols/mqtt-frames.ts'
 
 export interface ConnectionLimits {
   /** The largest packet. */
@@ -31,74 +30,12 @@ export interface Shared {
   outgoingBytes: number
 }
 
-const connectType = 1
-
-/** Finds where packets begin and end, across chunks, without keeping a byte. */
-export class PacketFrames {
-  readonly #packetBytes: number
-  readonly #connectBytes: number
-  #state: 'type' | 'length' | 'body' = 'type'
-  #shift = 0
-  #length = 0
-  #left = 0
-  #first = true
-  /** Bytes of the packet that is under way; 0 between packets. */
-  begun = 0
-
-  constructor({ packetBytes, connectBytes }: Pick<ConnectionLimits, 'packetBytes' | 'connectBytes'>) {
-    this.#packetBytes = packetBytes
-    this.#connectBytes = connectBytes
-  }
-
-  /** Why the connection must end; undefined when all is well. */
-  take(chunk: Uint8Array): string | undefined {
-    let at = 0
-    while (at < chunk.length) {
-      if (this.#state === 'body') {
-        const step = Math.min(this.#left, chunk.length - at)
-        at += step
-        this.begun += step
-        this.#left -= step
-        if (this.#left === 0) this.#next()
-        continue
-      }
-      const byte = chunk[at++] ?? 0
-      this.begun++
-      if (this.#state === 'type') {
-        if (this.#first && byte >>> 4 !== connectType) return 'the first packet is no CONNECT'
-        this.#state = 'length'
-        this.#shift = 0
-        this.#length = 0
-        continue
-      }
-      this.#length += (byte & 0x7f) * 2 ** this.#shift
-      this.#shift += 7
-      if (byte >= 0x80) {
-        if (this.#shift >= 28) return 'the length of a packet is malformed'
-        continue
-      }
-      const limit = this.#first ? this.#connectBytes : this.#packetBytes
-      if (this.#length > limit) return `a packet of ${this.#length} bytes, at most ${limit} are allowed`
-      this.#left = this.#length
-      this.#state = 'body'
-      if (this.#left === 0) this.#next()
-    }
-    return undefined
-  }
-
-  #next(): void {
-    this.#state = 'type'
-    this.#first = false
-    this.begun = 0
-  }
-}
-
 export class Connection extends Duplex {
   readonly socket: Socket
   /** Address and port of the client, for the log. */
   readonly remote: string
-  /** The collector that the client's certificate names; undefined where it needs none. */
-  readonly owner: string | undefined
+  /** The collector that the client's certificate or login names; undefined where it may speak for all. */
+  owner: string | undefined
   /** Why we ended it, for the log. */
   refusal: string | undefined
   /** When the packet that is under way began, or 0. */
@@ -118,7 +55,11 @@ export class Connection extends Duplex {
     this.remote = remote
     this.owner = owner
     this.#shared = shared
-    this.#frames = new PacketFrames(shared.limits)
+    this.#frames = new PacketFrames({
+      first: connectType,
+      firstBytes: shared.limits.connectBytes,
+      bytes: shared.limits.packetBytes,
+    })
     socket.on('data', (chunk: Buffer) => this.#receive(chunk))
     socket.on('end', () => this.push(null))
     socket.on('error', (error) => this.destroy(error))

@@ -11,6 +11,8 @@ import { Admission } from './broker-admission.ts'
 import type { BrokerCounters, Receiver } from './broker-admission.ts'
 import { Connection } from './broker-connection.ts'
 import type { ConnectionLimits, Shared } from './broker-connection.ts'
+import { Logins } from './broker-login.ts'
+import type { LoginOptions, Verdict } from './broker-login.ts'
 import { addressOf, closeServer, listenMqtt, ownerOf } from './broker-listen.ts'
 import type { ListenOptions } from './broker-listen.ts'
 import { BrokerStore, Retained } from './broker-store.ts'
@@ -59,6 +61,8 @@ export interface BrokerOptions extends ListenOptions {
   retained: JournalTable
   log: Log
   limits?: Partial<BrokerLimits>
+  /** Who may connect; everybody where it is absent. */
+  login?: LoginOptions
   receiver: Receiver
 }
 
@@ -88,10 +92,12 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     refusedMessages: 0,
     missed: 0,
     slowClients: 0,
+    refusedLogins: 0,
   }
   const retained = new Retained(options.retained, limits.retained)
   const admission = new Admission({ root, log, receiver, retained, counters, limits })
   const aedes = await createAedes(admission, new BrokerStore(retained, options.retained, log), limits, log)
+  if (options.login) aedes.authenticate = authenticator(new Logins(options.login), counters)
   for (const { topic, payload } of retained.match([`${root}/+/status`])) {
     receiver.onStatus(topic.slice(root.length + 1, -'/status'.length), payload)
   }
@@ -176,6 +182,33 @@ async function createAedes(
     })
   }
   return aedes
+}
+
+/** Decides who a connection is, before it may say or hear anything. */
+function authenticator(logins: Logins, counters: BrokerCounters): Aedes['authenticate'] {
+  async function look(
+    { conn }: Client,
+    name: string | undefined,
+    password: Uint8Array | undefined,
+    done: Parameters<Aedes['authenticate']>[3],
+  ): Promise<void> {
+    const connection = conn as Connection
+    const { owner, remote } = connection
+    const peer = remote.slice(0, remote.lastIndexOf(':'))
+    let verdict: Verdict
+    try {
+      verdict = await logins.look({ peer, owner }, name, password)
+    } catch (error) {
+      verdict = { let: 'out', code: 3, reason: `the login could not be checked: ${messageOf(error)}` }
+    }
+    if (verdict.let === 'out') {
+      counters.refusedLogins++
+      return done(Object.assign(new Error(verdict.reason), { returnCode: verdict.code }), null)
+    }
+    connection.owner = verdict.collector
+    return done(null, true)
+  }
+  return (client, name, password, done) => void look(client, name, password, done)
 }
 
 const isNoise = (error: Error): boolean =>

@@ -7,7 +7,9 @@ import type { Problem } from '../collector/problems.ts'
 import { PermanentError } from '../plugins/contract/errors.ts'
 import { classes } from '../plugins/contract/signal.ts'
 import type { Class } from '../plugins/contract/signal.ts'
+import { isPasswordHash } from '../plugins/contract/password.ts'
 import { address, duration, secret, size, tls } from '../plugins/contract/settings.ts'
+import { isBrokerUrl } from '../plugins/protocols/mqtt-url.ts'
 
 const listen = z.array(address)
 
@@ -32,12 +34,24 @@ const retention = z.strictObject(
   ) as Record<Class, z.ZodPrefault<typeof duration>>,
 )
 
+const collectorId = z.string().regex(/^[a-z0-9-]{1,64}$/, 'expected 1 to 64 characters of a-z, 0-9 and -')
+
+const user = z.strictObject({
+  password: z
+    .string()
+    .refine(isPasswordHash, {
+      error: 'expected $scrypt$…, as `dpulse password` prints it; never the password',
+    })
+    .describe('scrypt hash of the password.'),
+  collector: collectorId
+    .optional()
+    .describe('The collector that it is: it speaks and reads for no other. Absent: for all.'),
+})
+
 export const aggregatorConfig = z.strictObject({
   aggregator: z
     .strictObject({
-      id: z
-        .string()
-        .regex(/^[a-z0-9-]{1,64}$/, 'expected 1 to 64 characters of a-z, 0-9 and -')
+      id: collectorId
         .optional()
         .describe('Device to which records without host.id belong; otherwise found out from this machine.'),
     })
@@ -55,16 +69,36 @@ export const aggregatorConfig = z.strictObject({
       external: z
         .strictObject({
           urls: z
-            .array(z.string().regex(/^mqtts?:\/\//, 'expected mqtt://host:port or mqtts://host:port'))
+            .array(
+              z.string().refine(isBrokerUrl, { error: 'expected mqtt://host:port or mqtts://host:port' }),
+            )
             .min(1)
             .describe('Brokers, tried in turn.'),
           username: z.string().optional().describe('Login name.'),
           password: secret.optional().describe('Password of the login.'),
           tls: tls.optional().describe('Certificates for mqtts.'),
+          protocol_version: z
+            .union([z.literal(4), z.literal(5), z.literal('auto')])
+            .default('auto')
+            .describe('4 is MQTT 3.1.1; `auto` is 5 where the broker speaks it.'),
         })
         .optional()
         .describe('An external broker instead of the embedded one.'),
-      root: z.string().default('dpulse').describe('First level of every topic.'),
+      login: z
+        .strictObject({
+          users: z
+            .record(z.string().min(1).max(256), user)
+            .refine((users) => Object.keys(users).length > 0, { error: 'expected at least one user' })
+            .describe('By name.'),
+          loopback: z.boolean().default(false).describe('Clients of this machine need no login.'),
+        })
+        .optional()
+        .describe('Who may use the embedded broker; everybody who reaches it where this is absent.'),
+      root: z
+        .string()
+        .regex(/^[^+#\s]{1,100}$/, 'expected a topic without + and #')
+        .default('dpulse')
+        .describe('First level of every topic.'),
       max_connections: z.int().min(1).default(20_000).describe('Clients of the embedded broker at once.'),
     })
     .prefault({})

@@ -8,7 +8,7 @@ import type { Signal } from '../plugins/contract/signal.ts'
 import { compressSync, decompressSync } from '../plugins/protocols/compression.ts'
 import type { Handled } from '../plugins/protocols/otlp/answers.ts'
 import { deviceFromHostId } from '../plugins/protocols/otlp/device.ts'
-import { believedHeader, splitRequest } from '../plugins/protocols/otlp/split.ts'
+import { believedHeader, checkTotals, splitRequest } from '../plugins/protocols/otlp/split.ts'
 import { statusSchema } from '../plugins/protocols/topics.ts'
 import type { Ack, Status } from '../plugins/protocols/topics.ts'
 import { Accounts } from './account.ts'
@@ -146,6 +146,7 @@ class JournalIngest implements Ingest {
       const bytes = decompressSync(payload, this.#limits.requestBytes)
       const header = believedHeader(signal, bytes)
       if (header?.collector === collector) {
+        checkTotals(header)
         await this.#add({ header, signal, value: payload, request: this.#kept(bytes) })
       } else {
         // A sender may call itself as it likes in its topic; the name of its stream is one that a header may hold.
@@ -167,6 +168,7 @@ class JournalIngest implements Ingest {
       const header = believedHeader(signal, bytes)
       this.counters.bytes += bytes.length
       if (header && believed(header.collector)) {
+        checkTotals(header)
         const value = compressSync(bytes, 'zstd')
         await this.#add({ header, signal, value, request: this.#kept(bytes) })
         return { rejected: 0 }

@@ -16,20 +16,18 @@ import { ports } from '../plugins/contract/options.ts'
 import type { ProgramOptions } from '../plugins/contract/options.ts'
 import type { Address } from '../plugins/contract/settings.ts'
 import { LogLockedError } from '../plugins/protocols/log/index.ts'
-import { topics } from '../plugins/protocols/topics.ts'
 import { startApi } from './api/server.ts'
 import { loadConfig } from './config.ts'
-import { startBroker } from './broker.ts'
-import type { Broker } from './broker.ts'
 import { openDevices } from './devices.ts'
 import { openIngest } from './ingest.ts'
-import { createMqttIngest } from './ingest-mqtt.ts'
 import { startOtlpIngest } from './ingest-otlp.ts'
 import { openLogJournal } from './journal/log.ts'
 import { openLedger } from './ledger.ts'
 import { openLive } from './live.ts'
 import { measuresOf } from './measures.ts'
 import { exportMetrics, prometheusText } from './metrics.ts'
+import { openMqtt } from './mqtt.ts'
+import type { Mqtt } from './mqtt.ts'
 import { recoverAccounts } from './recovery.ts'
 import { openDuckStore } from './store/duckdb.ts'
 import { recordId } from './store/query-logs.ts'
@@ -88,18 +86,15 @@ export async function main(options: ProgramOptions): Promise<void> {
   const devices = openDevices(journal.table('dpulse_registry'), clock, log)
   open.defer(() => devices.flush())
 
-  let broker: Broker | undefined
+  let mqtt: Mqtt | undefined
   let replaying = true
-  const { root } = config.mqtt
-  const names = topics(root)
-  const publishAck = { to: (_topic: string, _text: string): void => undefined }
   const ingest = open.use(
     openIngest({
       journal,
       log,
       clock,
       device,
-      acknowledge: (collector, ack) => publishAck.to(names.ack(collector), JSON.stringify(ack)),
+      acknowledge: (collector, ack) => mqtt?.acknowledge(collector, ack),
       onBatch: (header) => devices.onBatch(header),
       onStatus: (status) => devices.onStatus(status, replaying),
     }),
@@ -134,37 +129,18 @@ export async function main(options: ProgramOptions): Promise<void> {
 
   const port = (base: number): number => base + options.portOffset
   const addresses: { name: string; address: string }[] = []
-  const { external } = config.mqtt
-  const urls = external?.urls ?? (options.broker === 'embedded' ? undefined : [options.broker])
-  if (urls === undefined) {
-    broker = open.use(
-      await startBroker({
-        listen: config.mqtt.listen ?? loopback(port(ports.mqtt)),
-        root,
-        retained: journal.table('dpulse_retained'),
-        log,
-        limits: { connections: config.mqtt.max_connections },
-        ...(config.mqtt.tls && { tls: config.mqtt.tls }),
-        receiver: ingest,
-      }),
-    )
-    const embedded = broker
-    publishAck.to = (topic, text) => {
-      embedded.publish(topic, text).catch((error: unknown) => {
-        log.debug('acknowledgement not published', { topic, error: messageOf(error) })
-      })
-    }
-    for (const address of broker.addresses) addresses.push({ name: 'mqtt', address: `mqtt://${address}` })
-  } else {
-    const client = createMqttIngest({ ...external, urls, root, receiver: ingest, log, clock })
-    client.run(signal).catch((error: unknown) => log.error('MQTT client ended', { error: messageOf(error) }))
-    publishAck.to = (topic, text) => {
-      client.publish(topic, text).catch((error: unknown) => {
-        log.debug('acknowledgement not published', { topic, error: messageOf(error) })
-      })
-    }
-    for (const address of urls) addresses.push({ name: 'mqtt', address })
-  }
+  mqtt = open.use(
+    await openMqtt({
+      config: config.mqtt,
+      broker: options.broker,
+      portOffset: options.portOffset,
+      ingest,
+      retained: journal.table('dpulse_retained'),
+      log,
+      clock,
+    }),
+  )
+  for (const address of mqtt.addresses) addresses.push({ name: 'mqtt', address })
   replaying = false
 
   const otlp = await startOtlpIngest(ingest, {
@@ -190,7 +166,7 @@ export async function main(options: ProgramOptions): Promise<void> {
     (error: unknown) => signal.aborted || log.error('store not watched', { error: messageOf(error) }),
   )
 
-  const measures = measuresOf({ ingest, journal, writer, ledger, broker, store: () => storeStatus })
+  const measures = measuresOf({ ingest, journal, writer, ledger, mqtt, store: () => storeStatus })
   let ready = false
   const api = await startApi(
     {
@@ -206,6 +182,7 @@ export async function main(options: ProgramOptions): Promise<void> {
             ready: storeStatus.error === undefined,
             detail: storeStatus.error ?? 'takes writes',
           },
+          ...(mqtt?.health() ?? []),
           ...[...peers.values()].map(({ program, ready: up, detail }) => ({
             name: program,
             ready: up,

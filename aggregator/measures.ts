@@ -1,9 +1,9 @@
 // What the aggregator tells about itself: names, units, and where each number is read.
-import type { Broker } from './broker.ts'
 import type { Ingest } from './ingest.ts'
 import type { Journal } from './journal/journal.ts'
 import type { RunningLedger } from './ledger.ts'
 import type { Measure } from './metrics.ts'
+import type { Mqtt } from './mqtt.ts'
 import type { Writer } from './writer.ts'
 
 export interface MeasuredParts {
@@ -11,7 +11,7 @@ export interface MeasuredParts {
   journal: Journal
   writer: Writer
   ledger: RunningLedger
-  broker: Broker | undefined
+  mqtt: Pick<Mqtt, 'embedded' | 'external'> | undefined
   /** As last seen. */
   store: () => { bytes: number; rows: number; files: number }
 }
@@ -24,7 +24,7 @@ type Row = readonly [
   read: () => number,
 ]
 
-export function measuresOf({ ingest, journal, writer, ledger, broker, store }: MeasuredParts): Measure[] {
+export function measuresOf({ ingest, journal, writer, ledger, mqtt, store }: MeasuredParts): Measure[] {
   const taken = ingest.counters
   const written = writer.counters
   const rows: Row[] = [
@@ -82,27 +82,7 @@ export function measuresOf({ ingest, journal, writer, ledger, broker, store }: M
     ['store.files', 'gauge', '{file}', 'Sealed files of the store.', () => store().files],
     ['process.memory', 'gauge', 'By', 'Resident memory of this process.', () => process.memoryUsage.rss()],
   ]
-  if (broker) {
-    const { counters } = broker
-    rows.push(
-      ['broker.connections', 'gauge', '{connection}', 'MQTT clients.', () => counters.connections],
-      [
-        'broker.published',
-        'counter',
-        '{message}',
-        'Messages that clients published.',
-        () => counters.published,
-      ],
-      [
-        'broker.refused',
-        'counter',
-        '{message}',
-        'Messages that were refused.',
-        () => counters.refusedMessages,
-      ],
-      ['broker.missed', 'counter', '{message}', 'Messages that slow readers missed.', () => counters.missed],
-    )
-  }
+  rows.push(...brokerRows(mqtt))
   return rows.map(([name, kind, unit, description, read]) => ({
     name: `dpulse.aggregator.${name}`,
     kind,
@@ -110,4 +90,56 @@ export function measuresOf({ ingest, journal, writer, ledger, broker, store }: M
     description,
     read,
   }))
+}
+
+function brokerRows(mqtt: MeasuredParts['mqtt']): Row[] {
+  if (mqtt?.external) {
+    const { counters } = mqtt.external
+    return [
+      [
+        'broker.connected',
+        'gauge',
+        '{connection}',
+        'Whether the MQTT broker has us as a client.',
+        () => counters.connected,
+      ],
+      [
+        'broker.connects',
+        'counter',
+        '{connection}',
+        'Connections to it that were made.',
+        () => counters.connections,
+      ],
+      ['broker.received', 'counter', '{message}', 'Messages that it sent.', () => counters.messages],
+      ['broker.refused', 'counter', '{message}', 'Messages that were refused.', () => counters.refused],
+      [
+        'broker.unacknowledged',
+        'counter',
+        '{message}',
+        'Acknowledgements that it did not take.',
+        () => counters.missed,
+      ],
+    ]
+  }
+  if (!mqtt?.embedded) return []
+  const { counters } = mqtt.embedded
+  return [
+    ['broker.connections', 'gauge', '{connection}', 'MQTT clients.', () => counters.connections],
+    [
+      'broker.published',
+      'counter',
+      '{message}',
+      'Messages that clients published.',
+      () => counters.published,
+    ],
+    ['broker.refused', 'counter', '{message}', 'Messages that were refused.', () => counters.refusedMessages],
+    [
+      'broker.refused_logins',
+      'counter',
+      '{login}',
+      'Logins that were refused.',
+      () => counters.refusedLogins,
+    ],
+    ['broker.missed', 'counter', '{message}', 'Messages that slow readers missed.', () => counters.missed],
+  ]
 }

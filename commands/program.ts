@@ -202,6 +202,9 @@ function addQuery(program: Command): void {
 }
 
 function addOthers(program: Command): void {
+  subcommand(program, 'password')
+    .description('Print the hash of the password that is typed, for `mqtt.login` of the aggregator.')
+    .action(async () => (await import('./password.ts')).printPasswordHash(process.stdin))
   subcommand(program, 'completion')
     .description('Print a completion script, for example: source <(dpulse completion bash)')
     .addArgument(program.createArgument('<shell>').choices(['bash', 'zsh', 'fish']))

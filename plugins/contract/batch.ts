@@ -64,6 +64,12 @@ export const batchLimits = { records: 500, bytes: 512 * 1024, lingerMs: 100 } as
 /** What Kafka takes by default, less room for key and framing. No batch may be larger. */
 export const maxBatchBytes = 1_000_000
 
+/**
+ * The highest number and total of a stream: five years of 100,000 records a second. Sums of hundreds of streams stay
+ * exact below 2^53, so that nobody who announces nonsense makes the account of others inexact.
+ */
+export const totalLimit = 2 ** 44
+
 const headerTag = 7200 * 8 + bytesType
 
 export const isDeviceId = (id: string): boolean => /^[a-z0-9-]{1,64}$/.test(id)

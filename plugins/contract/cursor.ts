@@ -3,6 +3,7 @@ import { LogCursor } from './log-cursor.ts'
 import { PointCursor } from './point-cursor.ts'
 import { RequestCursor, emptySpan } from './request-cursor.ts'
 import type { Signal } from './signal.ts'
+import { WireError } from './wire.ts'
 
 export * from './log-cursor.ts'
 export * from './point-cursor.ts'
@@ -18,7 +19,8 @@ export class SpanCursor extends RequestCursor {
 
 /**
  * How many records a request holds: log records, data points or spans.
- * @throws WireError with the byte offset where the request is truncated or malformed.
+ * @throws WireError with the byte offset where the request is truncated or malformed, or its records are of another
+ * signal: read as log records, metrics are lines without a body.
  */
 export function countRecords(signal: Signal, bytes: Uint8Array): number {
   let count = 0
@@ -26,5 +28,8 @@ export function countRecords(signal: Signal, bytes: Uint8Array): number {
     signal === 'logs' ? new LogCursor() : signal === 'metrics' ? new PointCursor() : new SpanCursor()
   cursor.reset(bytes)
   while (cursor.next()) count++
+  if (!(cursor instanceof SpanCursor) && cursor.strangeAt >= 0) {
+    throw new WireError(`a field that no record of ${signal} has`, cursor.strangeAt)
+  }
   return count
 }

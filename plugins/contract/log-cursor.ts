@@ -24,6 +24,13 @@ export class LogCursor extends RequestCursor {
   /** From the first attribute's key to the last attribute's end; other fields may stand between them. */
   readonly attributes = emptySpan()
   attributeCount = 0
+  /** Where a field of another type than a LogRecord's stands, seen since `reset`: these are records of another signal. */
+  strangeAt = -1
+
+  override reset(bytes: Uint8Array): this {
+    this.strangeAt = -1
+    return super.reset(bytes)
+  }
 
   next(): boolean {
     if (!this.nextItem(this.record)) return false
@@ -76,6 +83,8 @@ export class LogCursor extends RequestCursor {
       case 0x62:
         return this.#take(reader, this.eventName)
       default:
+        // Only dropped_attributes_count and what is reserved or unknown comes here from a log record.
+        if (key < 13 * 8 && key !== 0x38 && key >>> 3 !== 4) this.strangeAt = began
         reader.skip(key)
     }
   }

@@ -53,10 +53,13 @@ export class PointCursor extends RequestCursor {
   intHigh = 0
   readonly attributes = emptySpan()
   attributeCount = 0
+  /** Where a field of another type than a Metric's stands, seen since `reset`: these are records of another signal. */
+  strangeAt = -1
   #at = 0
 
   override reset(bytes: Uint8Array): this {
     super.reset(bytes)
+    this.strangeAt = -1
     this.metricIndex = 0
     this.#at = 0
     this.data.start = this.data.end = this.metric.start = this.metric.end = 0
@@ -100,6 +103,7 @@ export class PointCursor extends RequestCursor {
     reader.position = this.metric.start
     reader.end = this.metric.end
     while (!reader.done) {
+      const began = reader.position
       const key = reader.key()
       const type = metricTypes[key >>> 3]
       if (key === 0x0a) this.#take(this.name)
@@ -108,7 +112,11 @@ export class PointCursor extends RequestCursor {
       else if (type && (key & 7) === bytesType) {
         this.#take(this.data)
         this.type = type
-      } else reader.skip(key)
+      } else {
+        // All fields of a Metric are length-delimited.
+        if ((key & 7) !== bytesType && key < 13 * 8) this.strangeAt = began
+        reader.skip(key)
+      }
     }
     this.#readData(reader)
     this.#at = this.data.start

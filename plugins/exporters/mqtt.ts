@@ -10,7 +10,8 @@ import { ports } from '../contract/options.ts'
 import { duration, secret, tls } from '../contract/settings.ts'
 import { compressSync, compressions } from '../protocols/compression.ts'
 import { Births, statusText } from '../protocols/mqtt-births.ts'
-import { isBrokerUrl, runMqtt } from '../protocols/mqtt.ts'
+import { isBrokerUrl } from '../protocols/mqtt-url.ts'
+import { runMqtt } from '../protocols/mqtt.ts'
 import type { MqttLink, MqttOptions } from '../protocols/mqtt.ts'
 import { ackSchema, topics } from '../protocols/topics.ts'
 import type { Ack } from '../protocols/topics.ts'
@@ -42,14 +43,18 @@ const config = z.strictObject({
     .describe('Most batches that wait for the aggregator at once.'),
   compression: z.enum(compressions).default('zstd').describe('How batches are compressed.'),
   protocol_version: z
-    .union([z.literal(4), z.literal(5)])
+    .union([z.literal(4), z.literal(5), z.literal('auto')])
     .default(4)
-    .describe('4 is MQTT 3.1.1, which every broker speaks; 5 where the broker does.'),
+    .describe('4 is MQTT 3.1.1, which every broker speaks; 5 where the broker does; `auto` finds out.'),
 })
 type Config = z.output<typeof config>
 
 /** What our broker takes, and many others. */
 const maxPayloadBytes = 1024 * 1024
+/** What comes to us are acknowledgements and our own status. */
+const largestPacketBytes = 1024 * 1024
+const receiveMaximum = 100
+const longestPauseMs = 30_000
 
 export default defineExporter({
   name: 'mqtt',
@@ -100,7 +105,7 @@ class MqttExporter implements Exporter {
     void this.#rejectWhenLate(answer, done.signal)
     const { collector } = this.#context
     const topic = topics(this.#config.root).telemetry(collector, batch.header.class, batch.signal)
-    link.publish(topic, payload, { qos: 1 }).catch(answer.reject)
+    link.publish(topic, payload, { qos: 1, mustBeHeard: true }).catch(answer.reject)
     try {
       await answer.promise
       return { rejected: 0 }
@@ -135,6 +140,9 @@ class MqttExporter implements Exporter {
       // One run, one client id: a broker that still holds our last connection then lets go of it.
       clientId: `dpulse-${collector}-${this.#context.status().instance}`,
       protocolVersion: protocol_version,
+      largestPacketBytes,
+      receiveMaximum,
+      longestPauseMs,
       keepaliveSeconds: Math.max(1, Math.round(keepalive / 1000)),
       connectMs: connect_timeout,
       subscriptions: [
@@ -142,9 +150,10 @@ class MqttExporter implements Exporter {
         { topic: own, qos: 1 },
       ],
       will: () => ({ topic: own, payload: statusText(this.#context, 'offline') }),
-      onMessage: (name, payload) => {
-        if (name === topic.ack(collector)) this.#onAck(payload)
-        else if (name === own) this.#births?.heard(payload)
+      onMessage: (name, payload, retained) => {
+        if (name === own) this.#births?.heard(payload)
+        // Nobody who acknowledges retains it: a retained ack speaks of another time.
+        else if (name === topic.ack(collector) && !retained) this.#onAck(payload)
         return undefined
       },
       onUp: (link) => this.#onUp(link, new Births(this.#context, link, own)),

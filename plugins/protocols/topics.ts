@@ -1,7 +1,7 @@
 // What travels over MQTT between collectors and aggregators besides telemetry: the names of the topics, and the
 // shapes of acknowledgements and births. Both ends parse with these schemas.
 import * as z from 'zod'
-import { isDeviceId } from '../contract/batch.ts'
+import { isDeviceId, totalLimit } from '../contract/batch.ts'
 import { classes, isClass, isSignal } from '../contract/signal.ts'
 import type { Class, Signal } from '../contract/signal.ts'
 
@@ -13,6 +13,8 @@ export const topics = (root = 'dpulse') => ({
   status: (collector: string) => `${root}/${collector}/status`,
   allTelemetry: `${root}/+/telemetry/+/+`,
   allStatus: `${root}/+/status`,
+  /** Desired and reported. */
+  allConfig: `${root}/+/config/+`,
 })
 
 /** The parts of a telemetry topic; undefined where it is none under this root. */
@@ -50,14 +52,16 @@ const session = z.string().max(64)
 /** What is only shown. */
 const shown = z.string().max(256).default('')
 
+const total = z.number().int().min(0).max(totalLimit)
+
 const streamEnd = z.object({
   session,
   device: id,
   class: z.enum(classes),
   /** Number of the stream's last batch. */
-  seq: z.number().int().min(0),
-  produced: z.number().int().min(0),
-  dropped: z.record(z.string(), z.number().int().min(0)),
+  seq: total,
+  produced: total,
+  dropped: z.record(z.string(), total),
 })
 export type StreamEnd = z.infer<typeof streamEnd>
 
@@ -85,8 +89,6 @@ export const statusSchema = z.object({
   /** Where each stream of earlier sessions ended, as far as the buffer kept it. */
   ended: z.array(streamEnd).default([]),
   /** Records of earlier sessions that the buffer still holds: they will come. What is in neither is unknown. */
-  held: z
-    .array(z.object({ session, device: id, class: z.enum(classes), count: z.number().int() }))
-    .default([]),
+  held: z.array(z.object({ session, device: id, class: z.enum(classes), count: total })).default([]),
 })
 export type Status = z.infer<typeof statusSchema>

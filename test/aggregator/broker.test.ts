@@ -9,7 +9,7 @@ import { connectAsync } from 'mqtt'
 import type { IClientOptions, MqttClient } from 'mqtt'
 import * as fc from 'fast-check'
 import { describe, expect, onTestFinished, test, vi } from 'vitest'
-import { PacketFrames } from '../../aggregator/broker-connection.ts'
+import { PacketFrames, connectType } from '../../plugins/protocols/mqtt-frames.ts'
 import { topicFits } from '../../aggregator/broker-store.ts'
 import type { Journal } from '../../aggregator/journal/journal.ts'
 import { settle } from '../support/clock.ts'
@@ -353,7 +353,7 @@ describe('startBroker', () => {
 })
 
 describe('PacketFrames', () => {
-  const limits = { packetBytes: 300, connectBytes: 100 }
+  const limits = { first: connectType, firstBytes: 100, bytes: 300 }
   const packet = (type: number, length: number): Buffer => {
     const size = length < 128 ? [length] : [(length & 0x7f) | 0x80, length >>> 7]
     return Buffer.concat([Buffer.from([type, ...size]), Buffer.alloc(length, 0x30)])

@@ -31,6 +31,8 @@ export interface RunOptions {
   environment?: NodeJS.ProcessEnv
   /** The program and what stands before the arguments; `node dpulse.ts` unless given. */
   command?: readonly [string, ...string[]]
+  /** What it reads; nothing unless given. */
+  input?: string
   /** Ends it with SIGTERM once this is on stdout. */
   until?: (stdout: string) => boolean
 }
@@ -39,7 +41,7 @@ export async function dpulse(line: readonly string[], options: RunOptions): Prom
   const [command, ...before] = options.command ?? [process.execPath, resolve(root, 'dpulse.ts')]
   const child = spawn(command, [...before, ...line], {
     cwd: root,
-    stdio: ['ignore', 'pipe', 'pipe'],
+    stdio: ['pipe', 'pipe', 'pipe'],
     // Port 9 of loopback: nothing answers there.
     env: {
       ...process.env,
@@ -48,6 +50,9 @@ export async function dpulse(line: readonly string[], options: RunOptions): Prom
       ...options.environment,
     },
   })
+  // It may be gone before it has read.
+  child.stdin.on('error', () => undefined)
+  child.stdin.end(options.input ?? '')
   let stdout = ''
   let stderr = ''
   child.stdout.setEncoding('utf8').on('data', (text: string) => {

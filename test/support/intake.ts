@@ -31,6 +31,7 @@ export interface IntakeOptions {
   port?: number
   limits?: Partial<BrokerLimits>
   tls?: NonNullable<BrokerOptions['tls']>
+  login?: NonNullable<BrokerOptions['login']>
   ingest?: Partial<IngestOptions>
   /** Put before the journal, to make it slow or broken. */
   wrap?: (journal: Journal) => Journal
@@ -58,6 +59,7 @@ export async function openIntake(options: IntakeOptions = {}): Promise<Intake> {
     receiver: ingest,
     limits: options.limits ?? {},
     ...(options.tls && { tls: options.tls }),
+    ...(options.login && { login: options.login }),
   })
   return {
     directory,

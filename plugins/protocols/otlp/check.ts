@@ -22,9 +22,10 @@ export function checkMessage(reader: Reader, message: Message, depth = 0): void 
   while (reader.position < end) {
     const began = reader.position
     const key = reader.key()
-    const field = (key & 7) === bytesType ? message.byNumber[key >>> 3] : undefined
+    const field = message.byNumber[key >>> 3]
+    if (field) checkType(message, field, key & 7, began)
     if (!field?.message) {
-      if (field?.repeated === true && field.wireType !== bytesType) checkPacked(reader, field)
+      if (field?.repeated === true && isPacked(field, key & 7)) checkPacked(reader, field)
       else reader.skip(key)
       continue
     }
@@ -38,6 +39,18 @@ export function checkMessage(reader: Reader, message: Message, depth = 0): void 
     checkMessage(reader, field.message, depth + 1)
     reader.end = end
   }
+}
+
+const isPacked = (field: Field, type: number): boolean => type === bytesType && field.wireType !== bytesType
+
+/**
+ * A reader takes a field of another type for one that it does not know, and the record is stored without what it says:
+ * mostly these are records of another signal.
+ */
+function checkType(message: Message, field: Field, type: number, at: number): void {
+  if (type === field.wireType || (field.repeated && isPacked(field, type))) return
+  const what = `${message.name} with ${field.name} of wire type ${type} instead of ${field.wireType}`
+  throw new WireError(`${what}, as if it were another message`, at)
 }
 
 /** Numbers one after the other within one field. */

@@ -1,8 +1,9 @@
 // Makes Records of a request that somebody else wrote: by device and class, none larger than a batch. Most requests
 // are of one device and class already, and pass through untouched.
-import { batchLimits, findHeader, stripHeader } from '../../contract/batch.ts'
+import { batchLimits, findHeader, stripHeader, totalLimit } from '../../contract/batch.ts'
 import type { Header, Records } from '../../contract/batch.ts'
 import { countRecords } from '../../contract/cursor.ts'
+import { PermanentError } from '../../contract/errors.ts'
 import type { Class, Signal } from '../../contract/signal.ts'
 import { WireError } from '../../contract/wire.ts'
 import { checkRequest, refuseMalformed } from './check.ts'
@@ -102,16 +103,28 @@ function refusal(recordBytes: number, shellBytes: number): string | undefined {
 
 /**
  * The header of a request that is a batch as our sealer made it: exactly one header, as many records as it counts, and
- * a total that includes them. Everything else counts as a request without one. Whether its collector may speak is for
- * the caller.
+ * a total that includes them and what was dropped. Everything else counts as a request without one. Whether its
+ * collector may speak is for the caller.
  */
 export function believedHeader(signal: Signal, bytes: Uint8Array): Header | undefined {
   try {
     const header = findHeader(bytes)
-    if (!header || header.produced < header.count) return undefined
+    if (!header) return undefined
+    let least = header.count
+    for (const total of Object.values(header.dropped)) least += total
+    if (header.produced < least) return undefined
     return countRecords(signal, bytes) === header.count ? header : undefined
   } catch (error) {
     if (error instanceof WireError) return undefined
     throw error
+  }
+}
+
+/** @throws PermanentError INPUT_INVALID where the header of a believed collector announces what no stream can have. */
+export function checkTotals({ seq, produced, dropped }: Header): void {
+  for (const [name, total] of Object.entries({ seq, produced, ...dropped })) {
+    if (total <= totalLimit) continue
+    const what = `a header that announces ${name} ${total}; no stream has more than ${totalLimit}`
+    throw new PermanentError('INPUT_INVALID', what)
   }
 }
