@@ -31,7 +31,7 @@ import { openLive } from './live.ts'
 import { measuresOf } from './measures.ts'
 import { exportMetrics, prometheusText } from './metrics.ts'
 import { recoverAccounts } from './recovery.ts'
-import { openDuckStore } from './store/duckdb.ts'
+import { openStore } from './store/open.ts'
 import { recordId } from './store/query-logs.ts'
 import { openWriter } from './writer.ts'
 
@@ -76,11 +76,12 @@ export async function main(options: ProgramOptions): Promise<void> {
   )
   const storeBytes = Math.floor(maxDisk * shares.store)
   const store = open.use(
-    await openDuckStore(join(directory, 'store'), {
+    await openStore({
+      option: options.store,
+      config: config.store,
+      directory,
       maxBytes: storeBytes,
-      memoryBytes: config.store.memory,
-      segmentRows: config.store.segment_rows,
-      retentionMs: config.store.retention,
+      journal,
       log,
     }),
   )
@@ -248,15 +249,12 @@ export async function main(options: ProgramOptions): Promise<void> {
 }
 
 /** What DESIGN names for a fleet and this build does not have yet is refused by name, never ignored. */
-function refuseWhatIsNotHere({ journal, store }: ProgramOptions): void {
+function refuseWhatIsNotHere({ journal }: ProgramOptions): void {
   if (journal !== 'embedded') {
     throw new PermanentError(
       'CONFIG_INVALID',
       `--journal ${journal}: this build has the embedded journal only`,
     )
-  }
-  if (store !== 'embedded') {
-    throw new PermanentError('CONFIG_INVALID', `--store ${store}: this build has the embedded store only`)
   }
 }
 
