@@ -31,6 +31,7 @@ import { openLive } from './live.ts'
 import { measuresOf } from './measures.ts'
 import { exportMetrics, prometheusText } from './metrics.ts'
 import { recoverAccounts } from './recovery.ts'
+import { journalKeeper } from './store/keeper.ts'
 import { openStore } from './store/open.ts'
 import { recordId } from './store/query-logs.ts'
 import { openWriter } from './writer.ts'
@@ -81,7 +82,6 @@ export async function main(options: ProgramOptions): Promise<void> {
       config: config.store,
       directory,
       maxBytes: storeBytes,
-      journal,
       log,
     }),
   )
@@ -104,7 +104,9 @@ export async function main(options: ProgramOptions): Promise<void> {
       onStatus: (status) => devices.onStatus(status, replaying),
     }),
   )
+  const keeper = store.keepsState === false ? journalKeeper(journal.table('dpulse_writer')) : undefined
   const writer = await openWriter({
+    keeper,
     journal,
     store,
     log,

@@ -3,10 +3,7 @@ import { join } from 'node:path'
 import type { Log } from '../../plugins/contract/define.ts'
 import { PermanentError } from '../../plugins/contract/errors.ts'
 import type { AggregatorConfig } from '../config.ts'
-import type { Journal } from '../journal/journal.ts'
 import { openDuckStore } from './duckdb.ts'
-import { journalKeeper, withKeeper } from './keeper.ts'
-import type { StateKeeper } from './keeper.ts'
 import type { Store } from './store.ts'
 
 export interface StoreChoice {
@@ -16,9 +13,6 @@ export interface StoreChoice {
   /** The aggregator's directory, and how much of it is the store's. */
   directory: string
   maxBytes: number
-  journal: Journal
-  /** Where the writer's state goes when the store cannot keep it; otherwise a table of the journal. */
-  keeper?: StateKeeper
   log: Log
 }
 
@@ -41,7 +35,7 @@ export async function openStore(choice: StoreChoice): Promise<Store> {
     option === 'embedded'
       ? { url: influxdb.url ?? '', org: influxdb.org, bucket: influxdb.bucket }
       : parseInfluxAddress(option)
-  const rows = openInfluxStore({
+  return openInfluxStore({
     ...address,
     token: () => influxdb.token?.reveal() ?? tokenOfEnvironment(),
     retentionMs: config.retention,
@@ -51,7 +45,6 @@ export async function openStore(choice: StoreChoice): Promise<Store> {
     tags: influxdb.tags,
     log,
   })
-  return withKeeper(rows, choice.keeper ?? journalKeeper(choice.journal.table('dpulse_writer')))
 }
 
 function tokenOfEnvironment(): string {

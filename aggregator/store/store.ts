@@ -37,18 +37,12 @@ export interface StreamCount {
   readonly damaged: readonly { seq: number; written: number; found: number }[]
 }
 
-/**
- * A store that holds rows and cannot keep the writer's state with them: keeper.ts makes a `Store` of it and of whatever
- * keeps the state, which is the journal.
- */
-export interface RowStore extends AsyncDisposable {
-  /** Idempotent: the same batches again change nothing. Rejects with RetryableError when it may work later. */
-  put(batches: readonly StoreBatch[]): Promise<readonly StoreReceipt[]>
-  readonly queries: Queries
-  status(): ReturnType<Store['status']>
-}
-
 export interface Store extends AsyncDisposable {
+  /**
+   * False where the store cannot keep the writer's state in the transaction of the rows: then `load` and `count` are
+   * empty, writes are idempotent, and the journal keeps the state (keeper.ts), with what the receipts confirmed.
+   */
+  readonly keepsState?: boolean
   /** The state of the last committed write; empty for a new store. */
   load(): Promise<{ position: Position; streams: Map<string, Uint8Array> }>
   /** One transaction: rows, position and stream state, all or nothing. Rejects with RetryableError when it may work later. */
