@@ -15,8 +15,11 @@ export class CsvRows {
 
   /** The rows that are complete with this chunk; empty lines are left out. */
   *push(chunk: Uint8Array): Generator<string[]> {
-    this.#text += this.#decoder.write(Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength))
+    const more = this.#decoder.write(Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength))
+    this.#text += more
     if (this.#text.length > cellLimit) throw new RangeError('a row of the answer is too large')
+    // A long row comes in many chunks: it is not read again with each.
+    if (!more.includes('\n')) return
     const text = this.#text
     let begin = 0
     for (;;) {

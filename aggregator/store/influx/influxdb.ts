@@ -13,10 +13,12 @@ import type { Buckets } from './buckets.ts'
 import { Connection } from './connection.ts'
 import { Lines } from './line.ts'
 import { LogLines, ServiceTags } from './log-lines.ts'
+import { knownOf } from './known.ts'
 import { PointLines } from './point-lines.ts'
 import { listMetrics } from './catalogue.ts'
 import { searchLogs } from './query-logs.ts'
 import { latestValues, queryMetric } from './query-series.ts'
+import { setAside } from './rejected.ts'
 import { sendLines } from './sending.ts'
 import type { Rejected } from './sending.ts'
 import { Series } from './series.ts'
@@ -114,13 +116,12 @@ class InfluxStore implements Store {
     const { buckets } = await this.#prepared()
     const receipts: { stored: number; rejected: number }[] = []
     const flush = async (bucket: string, lines: Lines): Promise<void> => {
-      for (const { owner, line, reason } of await this.#send(bucket, lines)) {
+      for (const { owner } of await this.#send(bucket, lines)) {
         const receipt = receipts[owner]
-        if (receipt) {
-          receipt.stored--
-          receipt.rejected++
-        }
-        this.#log.debug('record rejected', { bucket, line: line.slice(0, 200), reason })
+        // A line of the catalogue is of no batch.
+        if (!receipt) continue
+        receipt.stored--
+        receipt.rejected++
       }
     }
     for (const [index, batch] of batches.entries()) {
@@ -172,6 +173,7 @@ class InfluxStore implements Store {
   async #send(bucket: string, lines: Lines): Promise<Rejected[]> {
     const rejected = await sendLines(this.#connection, bucket, lines)
     lines.clear()
+    if (rejected.length > 0) await setAside(this.#connection, bucket, rejected, this.#log)
     return rejected
   }
 
@@ -198,6 +200,12 @@ class InfluxStore implements Store {
 
   async #prepare(): Promise<Prepared> {
     const buckets = await prepareBuckets(this.#connection, this.#log)
+    // Only InfluxDB 2 manages buckets, and only it is asked.
+    if (buckets.managed) {
+      const { series, services } = await knownOf(this.#connection, buckets)
+      this.#series.load(series)
+      this.#services.load(services)
+    }
     return { buckets }
   }
 

@@ -32,12 +32,14 @@ const severityTags = Array.from({ length: 25 }, (_, number) =>
 /** A short name of a stream: what keeps records of equal time apart that other runs of a collector numbered alike. */
 export const streamTag = (key: string): string => createHash('sha256').update(key).digest('hex').slice(0, 8)
 
+const nothing: Buffer = Buffer.alloc(0)
+
 /** Names of services as tags, each looked at once. There is a limit, because names may be anything. */
 export class ServiceTags {
   readonly #limit: number
   readonly #found = new ByteInterner()
   readonly #names = new Set<string>()
-  #tags: Buffer[] = [Buffer.alloc(0)]
+  #tags: Buffer[] = []
   /** Records whose service is beyond the limit, since the last look. */
   overLimit = 0
 
@@ -51,10 +53,11 @@ export class ServiceTags {
   }
 
   of(bytes: Buffer, start: number, end: number): Buffer {
+    if (end <= start) return nothing
     const known = this.#found.find(bytes, start, end)
     const number = known >= 0 ? known : this.#add(bytes, start, end)
     if (number < 0) this.overLimit++
-    return this.#tags[Math.max(0, number)] ?? Buffer.alloc(0)
+    return this.#tags[number] ?? nothing
   }
 
   #add(bytes: Buffer, start: number, end: number): number {
@@ -64,7 +67,7 @@ export class ServiceTags {
     this.#names.add(name)
     if (this.#found.size >= 2 * this.#limit) {
       this.#found.clear()
-      this.#tags = [Buffer.alloc(0)]
+      this.#tags = []
     }
     const number = this.#tags.push(Buffer.from(tag)) - 1
     this.#found.set(bytes, start, end, number)
@@ -78,10 +81,10 @@ export class LogLines {
   readonly #json = new JsonText()
   readonly #scratch = new Writer(64 * 1024)
   /** The field `resource` with its comma, and its service, while the Resource stays the same. */
-  #resource: Buffer = Buffer.alloc(0)
-  #service: Buffer = Buffer.alloc(0)
-  #head: Buffer = Buffer.alloc(0)
-  #record: Buffer = Buffer.alloc(0)
+  #resource: Buffer = nothing
+  #service: Buffer = nothing
+  #head: Buffer = nothing
+  #record: Buffer = nothing
 
   constructor(services: ServiceTags) {
     this.#services = services

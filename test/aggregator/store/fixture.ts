@@ -3,7 +3,7 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect } from 'vitest'
 import { openDuckStore } from '../../../aggregator/store/duckdb.ts'
 import type { DuckStore, DuckStoreOptions } from '../../../aggregator/store/duckdb.ts'
 import type { Store } from '../../../aggregator/store/store.ts'
@@ -23,6 +23,8 @@ export interface Fixture<S extends Store = Store> {
   ask(query: Partial<MetricQuery> & { metric: string }): Promise<SeriesResult[]>
   /** Runs the same look at what was just written, at what lies longer, and after a restart. */
   always(look: () => Promise<void>): Promise<void>
+  /** What a store does to rows that lie for long: the embedded one seals them. */
+  settle(): Promise<void>
 }
 
 export interface DuckFixture extends Fixture<DuckStore> {
@@ -32,27 +34,41 @@ export interface DuckFixture extends Fixture<DuckStore> {
 
 export type Kind = 'DuckDB' | 'InfluxDB'
 
+/** When stores are opened and closed. */
+export interface Life {
+  before: (open: () => Promise<void>) => void
+  after: (close: () => Promise<void>) => void
+}
+const eachTest: Life = { before: (open) => beforeEach(open), after: (close) => afterEach(close) }
+/** One store for all tests of a description, which then keep to names of their own. */
+export const oneStore: Life = { before: (open) => beforeAll(open), after: (close) => afterAll(close) }
+
+type Tests = (fixture: Fixture, kind: Kind) => void
+
 /** Describes `tests` once for each store. Without an InfluxDB its part is skipped, and its title says why. */
-export function describeStores(title: string, tests: (fixture: Fixture, kind: Kind) => void): void {
-  describe(`${title} in DuckDB`, () => tests(useStore(), 'DuckDB'))
+export function describeStores(title: string, life: Life, tests: Tests): void
+export function describeStores(title: string, tests: Tests): void
+export function describeStores(title: string, ...rest: [Tests] | [Life, Tests]): void {
+  const [life, tests] = rest.length === 1 ? [eachTest, rest[0]] : rest
+  describe(`${title} in DuckDB`, () => tests(useStore(life), 'DuckDB'))
   describe.skipIf(!influx)(`${title} in InfluxDB${influx ? '' : ' (INFLUX_URL names none)'}`, () =>
-    tests(useInflux(), 'InfluxDB'),
+    tests(useInflux(life), 'InfluxDB'),
   )
 }
 
-export function useStore(): DuckFixture {
+export function useStore(life: Life = eachTest): DuckFixture {
   let directory = ''
   let store: DuckStore
   const log = recordLog()
   const open = async (options: Partial<DuckStoreOptions> = {}): Promise<void> => {
     store = await openDuckStore(directory, { log, maintenanceMs: 0, ...options })
   }
-  beforeEach(async () => {
+  life.before(async () => {
     directory = await mkdtemp(join(tmpdir(), 'store-'))
     log.lines.length = 0
     await open()
   })
-  afterEach(async () => {
+  life.after(async () => {
     await store[Symbol.asyncDispose]()
     await rm(directory, { recursive: true, force: true })
   })
@@ -70,6 +86,7 @@ export function useStore(): DuckFixture {
     log,
     reopen,
     ...questions(() => store),
+    settle: () => store.maintain({ seal: 'all' }),
     async always(look) {
       await look()
       await store.maintain({ seal: 'all' })
@@ -81,16 +98,16 @@ export function useStore(): DuckFixture {
   }
 }
 
-function useInflux(): Fixture {
+function useInflux(life: Life): Fixture {
   let bucket = ''
   let store: Store
   const log = recordLog()
-  beforeEach(() => {
+  life.before(async () => {
     bucket = newBucket()
     log.lines.length = 0
     store = influxStore({ bucket, log })
   })
-  afterEach(async () => {
+  life.after(async () => {
     await store[Symbol.asyncDispose]()
     await removeBuckets(bucket)
   })
@@ -105,6 +122,7 @@ function useInflux(): Fixture {
     log,
     reopen,
     ...questions(() => store),
+    settle: () => Promise.resolve(),
     async always(look) {
       await look()
       await reopen()
