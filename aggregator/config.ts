@@ -116,7 +116,10 @@ export const aggregatorConfig = z.strictObject({
           org: z.string().min(1).default('dpulse').describe('Organisation; `--store` comes before it.'),
           bucket: z
             .string()
-            .regex(/^[^_"/][^"/]*$/, 'expected a name without quotes and slashes that begins with no underscore')
+            .regex(
+              /^[^_"/][^"/]*$/,
+              'expected a name without quotes and slashes that begins with no underscore',
+            )
             .default('dpulse')
             .describe('Bucket of raw records, and first part of the names of the others.'),
           token: secret.optional().describe('API token; otherwise the environment variable INFLUX_TOKEN.'),

@@ -157,7 +157,8 @@ export function openLedger(options: LedgerOptions): RunningLedger {
 /** What the store confirmed, where it does not count its rows itself. */
 function confirmedOf(streams: ReadonlyMap<string, WrittenStream>): StreamCount[] {
   const counts: StreamCount[] = []
-  for (const [stream, { confirmed }] of streams) if (confirmed) counts.push({ stream, ...confirmed, damaged: [] })
+  for (const [stream, { confirmed }] of streams)
+    if (confirmed) counts.push({ stream, ...confirmed, damaged: [] })
   return counts
 }
 

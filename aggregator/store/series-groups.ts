@@ -38,7 +38,10 @@ export const tooManyPoints = (query: MetricQuery): QueryRefused =>
     `more than ${query.limit} points: ask for a shorter time, a longer step or fewer series`,
   )
 
-export function byAggregate(groups: readonly Group[], query: MetricQuery): Map<Aggregate | undefined, Group[]> {
+export function byAggregate(
+  groups: readonly Group[],
+  query: MetricQuery,
+): Map<Aggregate | undefined, Group[]> {
   const sorted = new Map<Aggregate | undefined, Group[]>()
   for (const group of groups) {
     const usual = group.result.kind === 'counter' ? 'rate' : 'mean'

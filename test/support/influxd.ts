@@ -43,7 +43,13 @@ export class Influxd {
   static async start(path: string): Promise<Influxd> {
     const influxd = new Influxd(path, await freePort())
     await influxd.start()
-    const setUp = { username: 'test', password: 'test-password', org: 'test', bucket: 'test', token: influxToken }
+    const setUp = {
+      username: 'test',
+      password: 'test-password',
+      org: 'test',
+      bucket: 'test',
+      token: influxToken,
+    }
     const answer = await fetch(`${influxd.url}/api/v2/setup`, {
       method: 'POST',
       body: JSON.stringify({ ...setUp, retentionPeriodSeconds: 0 }),
@@ -58,7 +64,10 @@ export class Influxd {
   }
 
   async start(): Promise<void> {
-    const files = ['bolt', 'sqlite'].flatMap((kind) => [`--${kind}-path`, join(this.#directory, `influxd.${kind}`)])
+    const files = ['bolt', 'sqlite'].flatMap((kind) => [
+      `--${kind}-path`,
+      join(this.#directory, `influxd.${kind}`),
+    ])
     const engine = ['--engine-path', join(this.#directory, 'engine')]
     const address = ['--http-bind-address', this.url.slice('http://'.length)]
     this.#child = spawn(

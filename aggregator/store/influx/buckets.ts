@@ -147,7 +147,8 @@ async function findBucket(api: BucketsAPI, orgID: string, name: string): Promise
     return buckets.find((bucket) => bucket.name === name)
   } catch (error) {
     // Asked for one that is not there by name, it says 404.
-    if (error instanceof HttpError && error.statusCode === 404 && error.message.includes('not found')) return undefined
+    if (error instanceof HttpError && error.statusCode === 404 && error.message.includes('not found'))
+      return undefined
     throw error
   }
 }

@@ -109,13 +109,16 @@ export class Connection {
     const told = new Error(`status ${statusCode}: ${error.message}`)
     if (statusCode === 401 || statusCode === 403) {
       // The journal keeps all until somebody mends the token: nothing is dropped for it.
-      return new RetryableError('PERMISSION_DENIED', `${what}: its token does not allow that`, { cause: told })
+      return new RetryableError('PERMISSION_DENIED', `${what}: its token does not allow that`, {
+        cause: told,
+      })
     }
     if (statusCode === 429 || statusCode === 503) {
       const retryAfterMs = error.retryAfter() * 1000
       return new RetryableError('PEER_OVERLOADED', what, { cause: told, retryAfterMs })
     }
-    if (statusCode === 404 || statusCode >= 500) return new RetryableError('PEER_REFUSED', what, { cause: told })
+    if (statusCode === 404 || statusCode >= 500)
+      return new RetryableError('PEER_REFUSED', what, { cause: told })
     return new PermanentError('PEER_REFUSED', what, { cause: told })
   }
 }

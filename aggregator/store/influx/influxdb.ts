@@ -13,6 +13,7 @@ import type { Buckets } from './buckets.ts'
 import { Connection } from './connection.ts'
 import { Lines } from './line.ts'
 import { LogLines, ServiceTags } from './log-lines.ts'
+import { prepareTasks } from './downsample.ts'
 import { knownOf } from './known.ts'
 import { PointLines } from './point-lines.ts'
 import { listMetrics } from './catalogue.ts'
@@ -205,6 +206,7 @@ class InfluxStore implements Store {
       const { series, services } = await knownOf(this.#connection, buckets)
       this.#series.load(series)
       this.#services.load(services)
+      if (this.#settings.downsampledMs > 0) await prepareTasks(this.#connection, buckets, this.#log)
     }
     return { buckets }
   }

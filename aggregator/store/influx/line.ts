@@ -117,7 +117,8 @@ export function integer(out: Writer, low: number, high: number, signed = true): 
   let rest = 0
   let quotient = 0
   for (let shift = 0; shift < 4; shift++) {
-    const limb = shift === 0 ? upper >>> 16 : shift === 1 ? upper & 0xffff : shift === 2 ? lower >>> 16 : lower & 0xffff
+    const limb =
+      shift === 0 ? upper >>> 16 : shift === 1 ? upper & 0xffff : shift === 2 ? lower >>> 16 : lower & 0xffff
     const current = rest * 65_536 + limb
     const digit = Math.floor(current / 1e9)
     rest = current - digit * 1e9

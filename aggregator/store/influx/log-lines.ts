@@ -152,9 +152,7 @@ export class LogLines {
     const { appNameStart, appNameEnd } = this.#json
     const severity = cursor.severityNumber | 0
     out.raw(this.#head)
-    out.raw(
-      appNameEnd > appNameStart ? this.#services.of(bytes, appNameStart, appNameEnd) : this.#service,
-    )
+    out.raw(appNameEnd > appNameStart ? this.#services.of(bytes, appNameStart, appNameEnd) : this.#service)
     const level = severityTags[severity]
     if (level) out.raw(level)
     out.raw(this.#record)

@@ -113,7 +113,8 @@ class Page {
     this.#found.sort(newestFirst)
     let bytes = 0
     let keep = 0
-    while (keep < this.#found.length && keep <= this.#wanted && bytes <= pageBytes) bytes += this.#found[keep++]?.bytes ?? 0
+    while (keep < this.#found.length && keep <= this.#wanted && bytes <= pageBytes)
+      bytes += this.#found[keep++]?.bytes ?? 0
     // One more than is answered tells that there is more.
     this.#found.length = Math.min(this.#found.length, keep + 1)
     this.#bytes = this.#found.reduce((sum, each) => sum + each.bytes, 0)
@@ -198,14 +199,15 @@ function filterOf(query: LogQuery): string[] {
     const any = query.device.map((name) => `"host.id"::tag = ${quotedText(name)}`)
     parts.push(`(${any.join(' OR ')})`)
   }
-  if (query.text !== undefined && query.text !== '') parts.push(`"body"::field =~ /(?is)${patternOf(query.text)}/`)
+  if (query.text !== undefined && query.text !== '')
+    parts.push(`"body"::field =~ /(?is)${patternOf(query.text)}/`)
   return parts
 }
 
 /** A pattern that matches at least what holds the text in whatever case. */
 function patternOf(text: string): string {
   // The first characters sort out nearly all; what is left is compared here.
-  return [...text.slice(0, 500).toWellFormed()]
+  return Array.from(text.slice(0, 500).toWellFormed())
     .map((letter) => {
       // Its lower case is one letter here and two there, or it has several: any letter will do.
       if (/[iİıßςΣσẞ\uFFFD]/iu.test(letter)) return '.'

@@ -191,7 +191,13 @@ async function storedPoints(
   return count
 }
 
-const valueOf = ({ value, exact }: { value?: number | undefined; exact?: bigint | undefined }): number | string => {
+const valueOf = ({
+  value,
+  exact,
+}: {
+  value?: number | undefined
+  exact?: bigint | undefined
+}): number | string => {
   if (exact === undefined) return value ?? 0
   const near = Number(exact)
   return Number.isSafeInteger(near) ? near : String(exact)
@@ -265,11 +271,14 @@ export async function latestValues(
       const point = pointOf(row)
       const tag = seriesTag(row)
       const known = newest.get(tag)
-      if (point.value !== undefined && (!known || inOrder([known, point])[1] === point)) newest.set(tag, point)
+      if (point.value !== undefined && (!known || inOrder([known, point])[1] === point))
+        newest.set(tag, point)
     }
   }
   return all.flatMap(({ tag, metric, unit, kind, attributes }): LatestValue[] => {
     const point = newest.get(tag)
-    return point ? [{ metric, unit, kind, attributes, time: formatTime(point.at), value: valueOf(point) }] : []
+    return point
+      ? [{ metric, unit, kind, attributes, time: formatTime(point.at), value: valueOf(point) }]
+      : []
   })
 }

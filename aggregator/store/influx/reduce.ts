@@ -107,7 +107,10 @@ export function gainsOf(
     else if (before) {
       const past = countedOf(before)
       const began = point.start > before.at
-      const value = now.value === undefined || past.value === undefined ? undefined : difference(now.value, past.value, mode, began)
+      const value =
+        now.value === undefined || past.value === undefined
+          ? undefined
+          : difference(now.value, past.value, mode, began)
       gains.push({ at, number, value, exact: exactDifference(now.exact, past.exact, mode, began) })
     }
     before = point

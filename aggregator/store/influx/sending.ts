@@ -48,7 +48,10 @@ const wholeOf = (lines: Lines): Uint8Array => lines.out.buffer.subarray(0, lines
 
 /** InfluxDB repeats where it found what; what it says before is the same for all lines that fail alike. */
 function reasonOf(message: string): string {
-  return message.replace(/^failure writing points to database: /, '').replace(/ dropped=\d+.*$/s, '').slice(0, 500)
+  return message
+    .replace(/^failure writing points to database: /, '')
+    .replace(/ dropped=\d+.*$/s, '')
+    .slice(0, 500)
 }
 
 /**

@@ -154,7 +154,10 @@ export class Series {
       identity: JSON.stringify(sorted(identityOf(resource))),
       attributes: JSON.stringify(attributes),
     }
-    const name = createHash('sha256').update(JSON.stringify(Object.values(found))).digest('hex').slice(0, 16)
+    const name = createHash('sha256')
+      .update(JSON.stringify(Object.values(found)))
+      .digest('hex')
+      .slice(0, 16)
     let series = this.#numbers.get(name)
     if (series === undefined) {
       if (!this.#known.delete(name) && this.size >= this.#limit) return undefined
@@ -182,7 +185,8 @@ export class Series {
   /** Attributes as tags: those of the point come before those of its Resource. */
   #tagsOf(resource: Readonly<Record<string, Json>>, attributes: Readonly<Record<string, Json>>): string[] {
     const values = new Map<string, Json>()
-    for (const key of this.#tags) if (Object.hasOwn(resource, key)) values.set(tagValue(key), resource[key] ?? '')
+    for (const key of this.#tags)
+      if (Object.hasOwn(resource, key)) values.set(tagValue(key), resource[key] ?? '')
     for (const [key, value] of Object.entries(attributes)) values.set(tagValue(key), value)
     for (const key of reserved) values.delete(key)
     let left = tagBytes

@@ -50,10 +50,12 @@ export function describeStores(title: string, life: Life, tests: Tests): void
 export function describeStores(title: string, tests: Tests): void
 export function describeStores(title: string, ...rest: [Tests] | [Life, Tests]): void {
   const [life, tests] = rest.length === 1 ? [eachTest, rest[0]] : rest
-  describe(`${title} in DuckDB`, () => tests(useStore(life), 'DuckDB'))
-  describe.skipIf(!influx)(`${title} in InfluxDB${influx ? '' : ' (INFLUX_URL names none)'}`, () =>
-    tests(useInflux(life), 'InfluxDB'),
-  )
+  describe(`${title} in DuckDB`, () => {
+    tests(useStore(life), 'DuckDB')
+  })
+  describe.skipIf(!influx)(`${title} in InfluxDB${influx ? '' : ' (INFLUX_URL names none)'}`, () => {
+    tests(useInflux(life), 'InfluxDB')
+  })
 }
 
 export function useStore(life: Life = eachTest): DuckFixture {

@@ -20,7 +20,9 @@ describe('the address of --store', () => {
   })
 
   test('is refused with what is expected, and shows no secret that stood in it', () => {
-    expect(() => parseInfluxAddress('influxdb://h:8086/org')).toThrow('expected influxdb://host:port/org/bucket')
+    expect(() => parseInfluxAddress('influxdb://h:8086/org')).toThrow(
+      'expected influxdb://host:port/org/bucket',
+    )
     expect(() => parseInfluxAddress('influxdb://token@h:8086/o/b')).toThrow(/^(?!.*token@)/s)
   })
 })
@@ -55,7 +57,12 @@ describe.skipIf(!influx)(`InfluxDB${influx ? '' : ' (INFLUX_URL names none)'}`, 
     await store.queries.metrics(undefined, never)
     expect(await writeLines(bucket, [`test.level,host.id=x gauge="text" ${now}`])).toBe(204)
     const receipts = await store.write(
-      [level(1, [1, 2]), level(2, [3, 4, 5], 'test.other'), level(3, [6]), logBatch({ seq: 1 }, [{ time: now, body: 'x' }])],
+      [
+        level(1, [1, 2]),
+        level(2, [3, 4, 5], 'test.other'),
+        level(3, [6]),
+        logBatch({ seq: 1 }, [{ time: now, body: 'x' }]),
+      ],
       noState,
     )
     expect(receipts).toEqual([
@@ -133,7 +140,12 @@ describe.skipIf(!influx)(`InfluxDB${influx ? '' : ' (INFLUX_URL names none)'}`, 
       [`${bucket}-event`, 90],
       [`${bucket}-usage`, 400],
     ])
-    for (const [suffix, body] of [['', 'log'], ['-event', 'event'], ['-error', 'log_error'], ['-usage', 'usage']]) {
+    for (const [suffix, body] of [
+      ['', 'log'],
+      ['-event', 'event'],
+      ['-error', 'log_error'],
+      ['-usage', 'usage'],
+    ]) {
       const rows = await askInflux(`${bucket}${suffix}`, 'SELECT body FROM logs')
       expect(rows.trim().split('\n').slice(1)).toEqual([expect.stringMatching(new RegExp(`,${body}$`))])
     }
@@ -156,7 +168,10 @@ describe.skipIf(!influx)(`InfluxDB${influx ? '' : ' (INFLUX_URL names none)'}`, 
     onTestFinished(() => shared[Symbol.asyncDispose]())
     await shared.queries.metrics(undefined, never)
     expect(log.lines).toContainEqual(
-      expect.objectContaining({ level: 'warn', message: 'a bucket that was there before keeps its own retention' }),
+      expect.objectContaining({
+        level: 'warn',
+        message: 'a bucket that was there before keeps its own retention',
+      }),
     )
   })
 
@@ -186,7 +201,13 @@ describe.skipIf(!influx)(`InfluxDB${influx ? '' : ' (INFLUX_URL names none)'}`, 
     const names = ['test.level', '#comment', 'logs', 'with space,comma', '_own', 'line\nfeed'] as const
     const all = Object.fromEntries(names.map((name) => [name, { kind: 'gauge', unit: '1' } as const]))
     await store.write(
-      [pointBatch({ seq: 1 }, all, names.map((name, index) => ({ time: now, name, value: index, attributes })))],
+      [
+        pointBatch(
+          { seq: 1 },
+          all,
+          names.map((name, index) => ({ time: now, name, value: index, attributes })),
+        ),
+      ],
       noState,
     )
     for (const [index, name] of names.entries()) {
@@ -221,7 +242,11 @@ describe('an InfluxDB that is not there', () => {
       log: recordLog(),
     })
     const batch = logBatch({ seq: 1 }, [{ time: now, body: 'x' }])
-    const expected = { name: 'RetryableError', code: 'PEER_UNREACHABLE', message: expect.stringContaining(':9') as string }
+    const expected = {
+      name: 'RetryableError',
+      code: 'PEER_UNREACHABLE',
+      message: expect.stringContaining(':9') as string,
+    }
     await expect(store.write([batch], noState)).rejects.toMatchObject(expected)
     await expect(store.queries.logs({ limit: 1, where: [] }, never)).rejects.toMatchObject(expected)
   })

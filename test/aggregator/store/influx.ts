@@ -1,10 +1,11 @@
 // A real InfluxDB for tests: INFLUX_URL, INFLUX_ORG and INFLUX_TOKEN name it, as `../shared/services/services up influxdb`
 // prints them. Each test has buckets of its own.
 import { InfluxDB } from '@influxdata/influxdb-client'
-import { BucketsAPI } from '@influxdata/influxdb-client-apis'
+import { BucketsAPI, TasksAPI } from '@influxdata/influxdb-client-apis'
 import { openInfluxStore } from '../../../aggregator/store/influx/influxdb.ts'
 import type { InfluxStoreOptions } from '../../../aggregator/store/influx/influxdb.ts'
 import type { Store } from '../../../aggregator/store/store.ts'
+import { eventually } from '../../support/programs.ts'
 
 const { INFLUX_URL: url, INFLUX_ORG: org = 'test', INFLUX_TOKEN: token = '' } = process.env
 
@@ -66,4 +67,36 @@ export async function askInflux(bucket: string, query: string): Promise<string> 
     headers: { authorization: `Token ${token}`, accept: 'application/csv' },
   })
   return response.text()
+}
+
+const tasks = (): TasksAPI => new TasksAPI(new InfluxDB({ url: influx?.url ?? '', token }))
+
+/** Tasks about these buckets. */
+export async function tasksOf(prefix: string): Promise<{ id: string; name: string }[]> {
+  const { tasks: found = [] } = (await tasks().getTasks({ org, limit: 500 })) ?? {}
+  return found.filter(({ name }) => name.includes(` ${prefix} `) || name.includes(` ${prefix}-`))
+}
+
+export async function removeTasks(prefix: string): Promise<void> {
+  for (const { id } of await tasksOf(prefix)) await tasks().deleteTasksID({ taskID: id })
+}
+
+/** Runs a task now; how the run ended. */
+export async function runTask(taskID: string): Promise<string> {
+  const { id: runID = '' } = await tasks().postTasksIDRuns({ taskID, body: {} })
+  return eventually('the run of a task', 30, async () => {
+    const { status } = await tasks().getTasksIDRunsID({ taskID, runID })
+    return (status === 'success' || status === 'failed') && status
+  })
+}
+
+/** Runs a Flux script; its error where it fails. */
+export async function runFlux(flux: string): Promise<void> {
+  const response = await fetch(`${influx?.url}/api/v2/query?org=${org}`, {
+    method: 'POST',
+    headers: { authorization: `Token ${token}`, 'content-type': 'application/vnd.flux' },
+    body: flux,
+  })
+  const text = await response.text()
+  if (!response.ok || text.includes('#datatype,string,string\r\nerror')) throw new Error(text.slice(0, 500))
 }

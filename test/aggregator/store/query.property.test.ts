@@ -240,7 +240,10 @@ describeStores('paging', oneStore, (fixture, kind) => {
   test('a page holds some 16 MiB at most, and the rest follows', async () => {
     const body = 'b'.repeat(700_000)
     for (let seq = 1; seq <= 60; seq++) {
-      await fixture.store.write([logBatch({ seq, device: 'large' }, [{ time: begin + BigInt(seq), body }])], noState)
+      await fixture.store.write(
+        [logBatch({ seq, device: 'large' }, [{ time: begin + BigInt(seq), body }])],
+        noState,
+      )
     }
     const sizes: number[] = []
     let before: string | undefined
