@@ -25,6 +25,17 @@ const retentionDefaults: Readonly<Record<Class, string>> = {
   log: '7d',
 }
 
+/** Resource attributes that tell devices apart and seldom change: each value of a tag is a series more. */
+const resourceTags = [
+  'host.name',
+  'service.name',
+  'dpu.site',
+  'dpu.rack',
+  'dpu.host',
+  'dpu.slot',
+  'dpu.tenant',
+] as const
+
 const retention = z.strictObject(
   Object.fromEntries(
     classes.map((name) => [
@@ -130,6 +141,42 @@ export const aggregatorConfig = z.strictObject({
         .prefault({})
         .describe('Rows after which a table of recent rows is sealed as a Parquet file.'),
       memory: size.prefault('512MiB').describe('What DuckDB may take for its buffers.'),
+      influxdb: z
+        .strictObject({
+          url: z
+            .url({ protocol: /^https?$/, error: 'expected http://host:port or https://host:port' })
+            .optional()
+            .describe('InfluxDB instead of the embedded store; `--store` comes before it.'),
+          org: z.string().min(1).default('dpulse').describe('Organisation; `--store` comes before it.'),
+          bucket: z
+            .string()
+            .regex(
+              /^[^_"/][^"/]*$/,
+              'expected a name without quotes and slashes that begins with no underscore',
+            )
+            .default('dpulse')
+            .describe('Bucket of raw records, and first part of the names of the others.'),
+          token: secret.optional().describe('API token; otherwise the environment variable INFLUX_TOKEN.'),
+          downsampled: duration
+            .prefault('90d')
+            .describe('How long five-minute values are kept; 0 makes no tasks.'),
+          max_series: z
+            .int()
+            .min(1)
+            .default(1_000_000)
+            .describe('Distinct series; points of others are rejected.'),
+          max_services: z
+            .int()
+            .min(1)
+            .default(10_000)
+            .describe('Distinct services of logs that are tags; records of others are stored without.'),
+          tags: z
+            .array(z.string())
+            .default([...resourceTags])
+            .describe('Resource attributes that become tags of metrics, beside `host.id`.'),
+        })
+        .prefault({})
+        .describe('The store on InfluxDB 2.'),
     })
     .prefault({})
     .describe('Queryable history.'),

@@ -110,7 +110,8 @@ export function openLedger(options: LedgerOptions): RunningLedger {
     return writer.between(async () => {
       const only = devices?.length === 1 ? devices[0] : undefined
       const counted = new Map<string, StreamCount>()
-      for (const count of await store.count(only)) counted.set(count.stream, count)
+      const counts = store.keepsState === false ? confirmedOf(writer.streams) : await store.count(only)
+      for (const count of counts) counted.set(count.stream, count)
       compare()
       const keys = new Set<string>(counted.keys())
       for (const [key] of book.entries()) keys.add(key)
@@ -151,6 +152,14 @@ export function openLedger(options: LedgerOptions): RunningLedger {
       })
     },
   }
+}
+
+/** What the store confirmed, where it does not count its rows itself. */
+function confirmedOf(streams: ReadonlyMap<string, WrittenStream>): StreamCount[] {
+  const counts: StreamCount[] = []
+  for (const [stream, { confirmed }] of streams)
+    if (confirmed) counts.push({ stream, ...confirmed, damaged: [] })
+  return counts
 }
 
 interface Evidence {

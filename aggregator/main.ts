@@ -29,7 +29,8 @@ import { exportMetrics, prometheusText } from './metrics.ts'
 import { openMqtt } from './mqtt.ts'
 import type { Mqtt } from './mqtt.ts'
 import { recoverAccounts } from './recovery.ts'
-import { openDuckStore } from './store/duckdb.ts'
+import { journalKeeper } from './store/keeper.ts'
+import { openStore } from './store/open.ts'
 import { recordId } from './store/query-logs.ts'
 import { openWriter } from './writer.ts'
 
@@ -75,11 +76,11 @@ export async function main(options: ProgramOptions): Promise<void> {
   )
   const storeBytes = Math.floor(maxDisk * shares.store)
   const store = open.use(
-    await openDuckStore(join(directory, 'store'), {
+    await openStore({
+      option: options.store,
+      config: config.store,
+      directory,
       maxBytes: storeBytes,
-      memoryBytes: config.store.memory,
-      segmentRows: config.store.segment_rows,
-      retentionMs: config.store.retention,
       log,
     }),
   )
@@ -99,7 +100,9 @@ export async function main(options: ProgramOptions): Promise<void> {
       onStatus: (status) => devices.onStatus(status, replaying),
     }),
   )
+  const keeper = store.keepsState === false ? journalKeeper(journal.table('dpulse_writer')) : undefined
   const writer = await openWriter({
+    keeper,
     journal,
     store,
     log,
@@ -226,15 +229,12 @@ export async function main(options: ProgramOptions): Promise<void> {
 }
 
 /** What DESIGN names for a fleet and this build does not have yet is refused by name, never ignored. */
-function refuseWhatIsNotHere({ journal, store }: ProgramOptions): void {
+function refuseWhatIsNotHere({ journal }: ProgramOptions): void {
   if (journal !== 'embedded') {
     throw new PermanentError(
       'CONFIG_INVALID',
       `--journal ${journal}: this build has the embedded journal only`,
     )
-  }
-  if (store !== 'embedded') {
-    throw new PermanentError('CONFIG_INVALID', `--store ${store}: this build has the embedded store only`)
   }
 }
 

@@ -11,7 +11,8 @@ import { Reader, Writer as Encoder } from '../plugins/contract/wire.ts'
 import { IntervalSet } from './intervals.ts'
 import { signalTopics } from './journal/journal.ts'
 import type { Journal, JournalDamage, JournalEntry, Position } from './journal/journal.ts'
-import type { Store, StoreBatch } from './store/store.ts'
+import type { StateKeeper } from './store/keeper.ts'
+import type { Store, StoreBatch, StoreReceipt } from './store/store.ts'
 
 /** What the writer has taken of a stream, as the store's last commit has it. */
 export interface WrittenStream {
@@ -20,11 +21,15 @@ export interface WrittenStream {
   records: number
   /** Spans: passed on, not stored. */
   forwarded: number
+  /** By the receipts of a store that does not count its rows itself. */
+  confirmed?: StoreReceipt
 }
 
 export interface WriterOptions {
   journal: Journal
   store: Store
+  /** Keeps the state of a store that cannot. */
+  keeper?: StateKeeper | undefined
   log: Log
   clock: Clock
   /** Most records that one commit of the store takes. */
@@ -87,7 +92,7 @@ const leastPortion = 0.05
 
 /** Loads the committed state. @throws what the store throws when it cannot be opened. */
 export async function openWriter(options: WriterOptions): Promise<Writer> {
-  const { journal, store, log, clock } = options
+  const { journal, store, keeper, log, clock } = options
   const {
     groupRecords = 100_000,
     groupBytes = 16 * 1024 * 1024,
@@ -95,7 +100,7 @@ export async function openWriter(options: WriterOptions): Promise<Writer> {
     maxBatchBytes = 8 * 1024 * 1024,
   } = options
   const groupEntries = Math.ceil(groupRecords / 100)
-  const loaded = await store.load()
+  const loaded = await (keeper ?? store).load()
   const streams = new Map<string, WrittenStream>()
   for (const [key, row] of loaded.streams) streams.set(key, decodeStream(row))
   let position = loaded.position
@@ -178,15 +183,38 @@ export async function openWriter(options: WriterOptions): Promise<Writer> {
     return changed
   }
 
+  /** Adds what the store took to what it had of each stream before. */
+  function confirm(
+    changed: ReadonlyMap<string, WrittenStream>,
+    batches: readonly StoreBatch[],
+    receipts: readonly StoreReceipt[],
+  ): void {
+    const added = new Map<string, { stored: number; rejected: number }>()
+    for (const [index, { header }] of batches.entries()) {
+      const key = streamKey(header)
+      let sum = added.get(key)
+      if (!sum) added.set(key, (sum = { stored: 0, rejected: 0, ...streams.get(key)?.confirmed }))
+      sum.stored += receipts[index]?.stored ?? 0
+      sum.rejected += receipts[index]?.rejected ?? 0
+    }
+    for (const [key, sum] of added) {
+      const stream = changed.get(key)
+      if (stream) stream.confirmed = sum
+    }
+  }
+
   async function commit(group: Group, signal: AbortSignal): Promise<void> {
     const changed = advance(group)
-    const rows = new Map([...changed].map(([key, stream]) => [key, encodeStream(stream)]))
-    const state = { position: group.next, streams: rows }
+    const state = { position: group.next, streams: rowsOf(changed) }
     for (let attempt = 0; ; attempt++) {
       const began = clock.elapsedMs()
       try {
         await exclusive(async () => {
-          await store.write(group.batches, state)
+          const receipts = await store.write(group.batches, state)
+          if (keeper) {
+            confirm(changed, group.batches, receipts)
+            await keeper.save({ position: group.next, streams: rowsOf(changed) })
+          }
           for (const [key, stream] of changed) streams.set(key, stream)
           position = group.next
         })
@@ -304,12 +332,19 @@ const copyOf = (set: IntervalSet): IntervalSet => {
   return copy
 }
 
-// A row: records, forwarded, then the set.
-function encodeStream({ seen, records, forwarded }: WrittenStream): Uint8Array {
+const rowsOf = (streams: ReadonlyMap<string, WrittenStream>): Map<string, Uint8Array> =>
+  new Map([...streams].map(([key, stream]) => [key, encodeStream(stream)]))
+
+// A row: records, forwarded, then the set; then what was confirmed, where it is known by receipts.
+function encodeStream({ seen, records, forwarded, confirmed }: WrittenStream): Uint8Array {
   const out = new Encoder(64)
   out.varint(records)
   out.varint(forwarded)
   seen.encode(out)
+  if (confirmed) {
+    out.varint(confirmed.stored)
+    out.varint(confirmed.rejected)
+  }
   return out.take()
 }
 
@@ -317,5 +352,7 @@ function decodeStream(row: Uint8Array): WrittenStream {
   const reader = new Reader(row)
   const records = reader.varint()
   const forwarded = reader.varint()
-  return { records, forwarded, seen: IntervalSet.decode(reader) }
+  const seen = IntervalSet.decode(reader)
+  if (reader.done) return { records, forwarded, seen }
+  return { records, forwarded, seen, confirmed: { stored: reader.varint(), rejected: reader.varint() } }
 }

@@ -7,8 +7,16 @@ import type { Class } from '../../plugins/contract/signal.ts'
 export const signalTopics = { logs: 'otlp_logs', metrics: 'otlp_metrics', traces: 'otlp_spans' } as const
 export type SignalTopic = (typeof signalTopics)[keyof typeof signalTopics]
 
-/** Compacted tables: the newest value for each key. `dpulse_retained` holds the embedded broker's retained messages. */
-export type TableName = 'dpulse_ledger' | 'dpulse_registry' | 'dpulse_operations' | 'dpulse_retained'
+/**
+ * Compacted tables: the newest value for each key. `dpulse_retained` holds the embedded broker's retained messages,
+ * `dpulse_writer` the writer's state where the store cannot keep it.
+ */
+export type TableName =
+  | 'dpulse_ledger'
+  | 'dpulse_registry'
+  | 'dpulse_operations'
+  | 'dpulse_retained'
+  | 'dpulse_writer'
 
 export interface JournalEntry {
   topic: SignalTopic

@@ -66,7 +66,7 @@ function seriesOf(row: Row): { series: Series; identity: Record<string, Json> } 
 }
 
 /** Two services may report one metric of one device: then the Resource tells which, and only then. */
-function addWhatDiffers(group: { series: Series; identity: Record<string, Json> }[]): void {
+export function addWhatDiffers(group: { series: Series; identity: Record<string, Json> }[]): void {
   if (group.length < 2) return
   const names = new Set(group.flatMap(({ identity }) => Object.keys(identity)))
   for (const name of names) {

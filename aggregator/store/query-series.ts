@@ -6,18 +6,17 @@
 // after the point before it, was reset and counts whole. Delta points count as they are. `rate` is the increase by the
 // seconds of the step that lie within the range.
 import { formatTime } from '../time.ts'
-import { QueryRefused } from '../query.ts'
 import type { Aggregate, LatestValue, MetricKind, MetricQuery, SeriesResult } from '../query.ts'
-import { findSeries, matches, textOf } from './catalogue.ts'
-import type { Series } from './catalogue.ts'
+import { findSeries, matches } from './catalogue.ts'
 import type { Row } from './database.ts'
 import type { QueryContext } from './runner.ts'
 import { pointForm as form } from './schema.ts'
 import { marginNano } from './segments.ts'
 import type { Segments } from './segments.ts'
+import { byAggregate, groupSeries, modeOf, rangeOf, spanOf, tooManyPoints } from './series-groups.ts'
+import type { Group, Range } from './series-groups.ts'
 
 const dayNano = 86_400_000_000_000n
-const largest = 2n ** 63n - 1n
 
 /** The value of a point as a double, and exact where it is an integer. Of histograms, the mean. */
 const plain = `CASE form WHEN ${form.integer} THEN number::DOUBLE WHEN ${form.count} THEN NULL ELSE value END AS v,
@@ -25,19 +24,6 @@ const plain = `CASE form WHEN ${form.integer} THEN number::DOUBLE WHEN ${form.co
 /** What a counter counts: of histograms and summaries the number of observations. */
 const counted = `CASE form WHEN ${form.double} THEN value ELSE number::DOUBLE END AS v,
   CASE form WHEN ${form.double} THEN NULL ELSE number END AS i`
-
-/** Series whose points are answered together. */
-interface Group {
-  result: SeriesResult
-  series: Series[]
-}
-
-interface Range {
-  from: bigint
-  to: bigint
-  /** 0: one step over all. */
-  step: bigint
-}
 
 export async function queryMetric(
   context: QueryContext,
@@ -49,14 +35,7 @@ export async function queryMetric(
     all.filter((series) => matches(series, query.where)),
     query.by,
   )
-  const range: Range = {
-    from: query.sinceUnixNano < 0n ? 0n : query.sinceUnixNano,
-    to: query.untilUnixNano > largest ? largest : query.untilUnixNano,
-    step: query.stepNano ?? 0n,
-  }
-  if (query.stepNano !== undefined && query.stepNano <= 0n) {
-    throw new QueryRefused('step', 'a step must be longer than nothing')
-  }
+  const range = rangeOf(query)
   if (groups.length === 0 || range.from >= range.to) return []
   let left = query.limit
   // Kinds differ only where two sources disagree about a metric; each is then asked on its own.
@@ -66,60 +45,12 @@ export async function queryMetric(
         ? await storedPoints(context, segments, some, range, left)
         : await aggregated(context, segments, some, range, aggregate, left)
     if (rows.length > left) {
-      throw new QueryRefused(
-        'limit',
-        `more than ${query.limit} points: ask for a shorter time, a longer step or fewer series`,
-      )
+      throw tooManyPoints(query)
     }
     left -= rows.length
     fill(some, rows, range, aggregate)
   }
   return groups.map(({ result }) => result).filter(({ points }) => points.length > 0)
-}
-
-function byAggregate(groups: readonly Group[], query: MetricQuery): Map<Aggregate | undefined, Group[]> {
-  const sorted = new Map<Aggregate | undefined, Group[]>()
-  for (const group of groups) {
-    const usual = group.result.kind === 'counter' ? 'rate' : 'mean'
-    const aggregate = query.aggregate ?? (query.stepNano === undefined ? undefined : usual)
-    const some = sorted.get(aggregate)
-    if (some) some.push(group)
-    else sorted.set(aggregate, [group])
-  }
-  return sorted
-}
-
-function groupSeries(all: readonly Series[], by: readonly string[] | undefined): Group[] {
-  const groups = new Map<string, Group>()
-  for (const series of all) {
-    const { metric, unit, kind, device } = series
-    if (by === undefined) {
-      const result = { metric, unit, kind, device, attributes: series.attributes, points: [] }
-      groups.set(String(series.id), { result, series: [series] })
-      continue
-    }
-    const apart = by.map((name) => (name === 'device' ? device : textOf(series, name)))
-    const key = JSON.stringify([unit, kind, ...apart.map((text) => text ?? null)])
-    const known = groups.get(key)
-    if (known) {
-      known.series.push(series)
-      if (known.result.device !== device) known.result.device = ''
-      continue
-    }
-    const attributes: SeriesResult['attributes'] = {}
-    for (const name of by) {
-      const value = series.attributes[name] ?? series.resource[name]
-      if (name !== 'device' && value !== undefined) attributes[name] = value
-    }
-    groups.set(key, { result: { metric, unit, kind, device, attributes, points: [] }, series: [series] })
-  }
-  return [...groups.values()]
-}
-
-/** What of a counter's points counts: 0 the difference, 1 the same with resets, 2 the point itself. */
-function modeOf({ kind, temporality }: Series): number {
-  if (temporality === 1) return 2
-  return kind === 'gauge' || kind === 'sum' ? 0 : 1
 }
 
 /** The chosen series as a relation (series, grp, mode). */
@@ -260,19 +191,6 @@ function fill(
     const value = aggregate === 'rate' ? rateOf(double, exact, seconds) : valueOf(double, exact)
     groups[Number(group)]?.result.points.push([formatTime(time), value])
   }
-}
-
-/** Where a point of the answer stands, and how many seconds of its step lie within the range. */
-function spanOf(
-  place: bigint,
-  { from, to, step }: Range,
-  aggregate: Aggregate | undefined,
-): { time: bigint; seconds: number } {
-  if (aggregate === undefined) return { time: place, seconds: 0 }
-  if (step === 0n) return { time: from, seconds: Number(to - from) / 1e9 }
-  const begin = place * step
-  const covered = (begin + step < to ? begin + step : to) - (begin > from ? begin : from)
-  return { time: begin, seconds: Number(covered) / 1e9 }
 }
 
 type Cell = Row[number] | undefined

@@ -38,6 +38,11 @@ export interface StreamCount {
 }
 
 export interface Store extends AsyncDisposable {
+  /**
+   * False where the store cannot keep the writer's state in the transaction of the rows: then `load` and `count` are
+   * empty, writes are idempotent, and the journal keeps the state (keeper.ts), with what the receipts confirmed.
+   */
+  readonly keepsState?: boolean
   /** The state of the last committed write; empty for a new store. */
   load(): Promise<{ position: Position; streams: Map<string, Uint8Array> }>
   /** One transaction: rows, position and stream state, all or nothing. Rejects with RetryableError when it may work later. */

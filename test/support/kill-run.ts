@@ -18,6 +18,8 @@ export interface KillRun {
   portOffset: number
   /** Longest pause between two kills; short ones hit recovery. */
   pauseMs: number
+  /** As `--store`; the embedded one where absent. */
+  store?: string
   log?: (line: string) => void
 }
 
@@ -97,9 +99,10 @@ async function sendUntilAcknowledged(
 /** Starts both programs, in either way, and kills them by name. */
 function startFleet(run: KillRun, data: string, configuration: string) {
   const options = { data, portOffset: run.portOffset }
+  const store = run.store === undefined ? [] : ['--store', run.store]
   let stopping = false
   if (run.under === 'up') {
-    const parent = startProgram('up', options)
+    const parent = startProgram('up', { ...options, arguments: store })
     return {
       kill(name: 'collector' | 'aggregator') {
         const child = childrenOf(parent.child.pid ?? 0).find(({ program }) => program === name)
@@ -113,7 +116,7 @@ function startFleet(run: KillRun, data: string, configuration: string) {
   }
   const running = new Map<string, Program>()
   const launch = (name: 'collector' | 'aggregator') => {
-    const extra = name === 'aggregator' ? ['--config', configuration] : []
+    const extra = name === 'aggregator' ? ['--config', configuration, ...store] : []
     const program = startProgram(name, { ...options, arguments: extra })
     running.set(name, program)
     program.child.once('exit', () => !stopping && launch(name))

@@ -40,7 +40,8 @@ export function headerOf(
   count: number,
 ): Header {
   const stream = { collector: collector ?? device, device, session, class: name }
-  return { ...stream, seq, count, from: 0n, to: 0n, produced: seq * count, dropped: {} }
+  // Room for a thousand in each batch: `produced` tells how many came before, and no two share a number.
+  return { ...stream, seq, count, from: 0n, to: 0n, produced: (seq - 1) * 1000 + count, dropped: {} }
 }
 
 const scope = { name: 'test' }

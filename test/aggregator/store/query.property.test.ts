@@ -1,29 +1,13 @@
-// The store against plain JavaScript on random data: aggregates of steps with resets, equal and disordered times, and
+// Both stores against plain JavaScript on random data: aggregates of steps with resets, equal and disordered times, and
 // paging that yields every record once.
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import fc from 'fast-check'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { openDuckStore } from '../../../aggregator/store/duckdb.ts'
-import type { DuckStore } from '../../../aggregator/store/duckdb.ts'
+import { expect, test } from 'vitest'
 import { aggregates } from '../../../aggregator/query.ts'
 import type { Aggregate } from '../../../aggregator/query.ts'
 import { formatTime } from '../../../aggregator/time.ts'
-import { logBatch, noState, nowNano, pointBatch, recordLog, secondNano } from './batches.ts'
+import { logBatch, noState, nowNano, pointBatch, secondNano } from './batches.ts'
 import type { TestPoint } from './batches.ts'
-
-const never = new AbortController().signal
-let directory = ''
-let store: DuckStore
-beforeAll(async () => {
-  directory = await mkdtemp(join(tmpdir(), 'store-'))
-  store = await openDuckStore(directory, { log: recordLog(), maintenanceMs: 0 })
-})
-afterAll(async () => {
-  await store[Symbol.asyncDispose]()
-  await rm(directory, { recursive: true, force: true })
-})
+import { describeStores, never, oneStore } from './fixture.ts'
 
 const begin = nowNano() - 3000n * secondNano
 let run = 0
@@ -105,7 +89,7 @@ const samplesOf = (value: fc.Arbitrary<number | bigint>): fc.Arbitrary<Sample[]>
     { minLength: 1, maxLength: 40 },
   )
 
-describe('aggregates', () => {
+describeStores('aggregates', oneStore, (fixture, kind) => {
   test('equal those of a plain model, on integers and doubles, with resets and disordered times', async () => {
     await fc.assert(
       fc.asyncProperty(
@@ -122,9 +106,9 @@ describe('aggregates', () => {
           const points: TestPoint[] = samples.map(({ at, value }) => ({ time: at, name: metric, value }))
           const half = Math.floor(points.length / 2)
           // Two writes, so that segments, batches and their order take part.
-          await store.write([pointBatch({ seq: 2 * run }, declared, points.slice(0, half))], noState)
-          if (seal && run % 5 === 0) await store.maintain({ seal: 'all' })
-          await store.write([pointBatch({ seq: 2 * run + 1 }, declared, points.slice(half))], noState)
+          await fixture.store.write([pointBatch({ seq: 2 * run }, declared, points.slice(0, half))], noState)
+          if (seal && run % 5 === 0) await fixture.settle()
+          await fixture.store.write([pointBatch({ seq: 2 * run + 1 }, declared, points.slice(half))], noState)
           const question = {
             aggregate,
             step: BigInt(step) * secondNano,
@@ -132,7 +116,7 @@ describe('aggregates', () => {
             until: begin + BigInt(from + length) * secondNano,
             counter,
           }
-          const answer = await store.queries.query(
+          const answer = await fixture.store.queries.query(
             {
               metric,
               where: [],
@@ -154,7 +138,7 @@ describe('aggregates', () => {
           }
         },
       ),
-      { numRuns: 150 },
+      { numRuns: kind === 'DuckDB' ? 150 : 60 },
     )
   })
 
@@ -180,9 +164,9 @@ describe('aggregates', () => {
         points.filter((each) => each.device === device).map(({ point }) => point),
       ),
     )
-    await store.write(batches, noState)
+    await fixture.store.write(batches, noState)
     const ask = (by: string[]) =>
-      store.queries.query(
+      fixture.store.queries.query(
         {
           metric: 'joined.count',
           where: [],
@@ -208,7 +192,7 @@ describe('aggregates', () => {
   })
 })
 
-describe('paging', () => {
+describeStores('paging', oneStore, (fixture, kind) => {
   test('yields every record once, newest first, with equal times, seals and writes in between', async () => {
     await fc.assert(
       fc.asyncProperty(
@@ -226,15 +210,15 @@ describe('paging', () => {
               expected.add(`${index}/${place}`)
               return { time: begin + BigInt(time), body: `${index}/${place}` }
             })
-            await store.write([logBatch({ seq: index + 1, device }, records)], noState)
-            if (seal && index === 1 && run % 5 === 0) await store.maintain({ seal: 'all' })
+            await fixture.store.write([logBatch({ seq: index + 1, device }, records)], noState)
+            if (seal && index === 1 && run % 5 === 0) await fixture.settle()
           }
           const bodies: unknown[] = []
           let before: string | undefined
           let oldest = '9999'
           for (let page = 0; page === 0 || before !== undefined; page++) {
             const query = { limit, where: [], device: [device], ...(before === undefined ? {} : { before }) }
-            const { records, next } = await store.queries.logs(query, never)
+            const { records, next } = await fixture.store.queries.logs(query, never)
             for (const { time, body } of records.toReversed()) {
               expect(time <= oldest).toBe(true)
               oldest = time
@@ -243,26 +227,29 @@ describe('paging', () => {
             before = next
             // What arrives meanwhile is newer, and changes nothing behind the cursor.
             const late = { time: begin + secondNano, body: 'late' }
-            if (page === 0) await store.write([logBatch({ seq: 1000, device }, [late])], noState)
+            if (page === 0) await fixture.store.write([logBatch({ seq: 1000, device }, [late])], noState)
           }
           expect(bodies).toHaveLength(expected.size)
           expect(new Set(bodies)).toEqual(expected)
         },
       ),
-      { numRuns: 40 },
+      { numRuns: kind === 'DuckDB' ? 40 : 15 },
     )
   })
 
   test('a page holds some 16 MiB at most, and the rest follows', async () => {
     const body = 'b'.repeat(700_000)
     for (let seq = 1; seq <= 60; seq++) {
-      await store.write([logBatch({ seq, device: 'large' }, [{ time: begin + BigInt(seq), body }])], noState)
+      await fixture.store.write(
+        [logBatch({ seq, device: 'large' }, [{ time: begin + BigInt(seq), body }])],
+        noState,
+      )
     }
     const sizes: number[] = []
     let before: string | undefined
     do {
       const query = { limit: 1000, where: [], device: ['large'], ...(before === undefined ? {} : { before }) }
-      const { records, next } = await store.queries.logs(query, never)
+      const { records, next } = await fixture.store.queries.logs(query, never)
       sizes.push(records.length)
       before = next
     } while (before !== undefined)

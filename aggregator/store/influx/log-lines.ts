@@ -1,0 +1,249 @@
+// Log records of a batch as line protocol: OTLP bytes in, lines out, no object per record.
+//
+//   logs,dpulse.stream=…,host.id=…,service.name=…,severity=info body="…",severity_number=9i,… <time, numbered>
+import { createHash } from 'node:crypto'
+import { attributesOf } from '../../../plugins/contract/any-value.ts'
+import { streamKey } from '../../../plugins/contract/batch.ts'
+import type { Header } from '../../../plugins/contract/batch.ts'
+import { LogCursor } from '../../../plugins/contract/log-cursor.ts'
+import type { Span } from '../../../plugins/contract/request-cursor.ts'
+import { WireError, Writer } from '../../../plugins/contract/wire.ts'
+import { ByteInterner } from '../interner.ts'
+import { JsonText, suspectText } from '../json-text.ts'
+import { isSuspect } from '../log-rows.ts'
+import type { Stored } from '../log-rows.ts'
+import { ascii, fieldText, firstNumber, integer, nanoOf, numberMask, pointTime, tagOf } from './line.ts'
+import type { Lines } from './line.ts'
+
+/** What a batch tells of each of its records. */
+export interface LinePlace {
+  readonly header: Header
+  /** Its number in the write. */
+  readonly owner: number
+  readonly arrivedLow: number
+  readonly arrivedHigh: number
+}
+
+const levels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal']
+const severityTags = Array.from({ length: 25 }, (_, number) =>
+  Buffer.from(number === 0 ? '' : `,severity=${levels[Math.floor((number - 1) / 4)]}`),
+)
+
+/** A short name of a stream: what keeps records of equal time apart that other runs of a collector numbered alike. */
+export const streamTag = (key: string): string => createHash('sha256').update(key).digest('hex').slice(0, 8)
+
+const nothing: Buffer = Buffer.alloc(0)
+
+/** Names of services as tags, each looked at once. There is a limit, because names may be anything. */
+export class ServiceTags {
+  readonly #limit: number
+  readonly #found = new ByteInterner()
+  readonly #names = new Set<string>()
+  #tags: Buffer[] = []
+  /** Records whose service is beyond the limit, since the last look. */
+  overLimit = 0
+
+  constructor(limit: number) {
+    this.#limit = limit
+  }
+
+  /** Those that InfluxDB has already. A retry after a restart must come to the same tags as what it repeats. */
+  load(names: Iterable<string>): void {
+    for (const name of names) this.#names.add(name)
+  }
+
+  of(bytes: Buffer, start: number, end: number): Buffer {
+    if (end <= start) return nothing
+    const known = this.#found.find(bytes, start, end)
+    const number = known >= 0 ? known : this.#add(bytes, start, end)
+    if (number < 0) this.overLimit++
+    return this.#tags[number] ?? nothing
+  }
+
+  #add(bytes: Buffer, start: number, end: number): number {
+    const name = bytes.toString('utf8', start, end)
+    const tag = tagOf('service.name', name)
+    if (!this.#names.has(name) && this.#names.size >= this.#limit) return -1
+    this.#names.add(name)
+    if (this.#found.size >= 2 * this.#limit) {
+      this.#found.clear()
+      this.#tags = []
+    }
+    const number = this.#tags.push(Buffer.from(tag)) - 1
+    this.#found.set(bytes, start, end, number)
+    return number
+  }
+}
+
+export class LogLines {
+  readonly #services: ServiceTags
+  readonly #cursor = new LogCursor()
+  readonly #json = new JsonText()
+  readonly #scratch = new Writer(64 * 1024)
+  /** The field `resource` with its comma, and its service, while the Resource stays the same. */
+  #resource: Buffer = nothing
+  #service: Buffer = nothing
+  #head: Buffer = nothing
+  #record: Buffer = nothing
+
+  constructor(services: ServiceTags) {
+    this.#services = services
+  }
+
+  /** Adds the records of a bare batch. */
+  add(bytes: Uint8Array, place: LinePlace, lines: Lines): Stored {
+    const { header } = place
+    const cursor = this.#cursor.reset(bytes)
+    const key = streamKey(header)
+    this.#head = Buffer.from(`logs,dpulse.stream=${streamTag(key)}${tagOf('host.id', header.device)}`)
+    this.#record = Buffer.from(` record="${key}/${header.seq}/`)
+    const first = firstNumber(header.produced, header.count)
+    let stored = 0
+    let seen = 0
+    let resourceIndex = 0
+    try {
+      while (cursor.next()) {
+        const index = seen++
+        const mark = lines.out.position
+        try {
+          if (cursor.resourceIndex !== resourceIndex) {
+            resourceIndex = cursor.resourceIndex
+            this.#readResource(cursor)
+          }
+          this.#line(lines.out, cursor, place, index, (first + index) % (numberMask + 1))
+        } catch (error) {
+          if (!(error instanceof WireError)) throw error
+          lines.out.position = mark
+          continue
+        }
+        lines.end(place.owner)
+        stored++
+      }
+    } catch (error) {
+      // Malformed from here on: what was read stays, the rest cannot be held.
+      if (!(error instanceof WireError)) throw error
+    }
+    return { stored, rejected: Math.max(header.count, seen) - stored }
+  }
+
+  #readResource({ bytes, resource }: LogCursor): void {
+    const scratch = this.#scratch
+    scratch.reset()
+    this.#json.attributes(scratch, bytes, resource.start, resource.end, 1)
+    const out = new Writer(scratch.position + 64)
+    if (scratch.position > 2) {
+      ascii(out, ',resource="')
+      fieldText(out, scratch.buffer, 0, scratch.position)
+      out.byte(0x22)
+    }
+    this.#resource = out.take()
+    const name = attributesOf(bytes, resource.start, resource.end, 1)['service.name']
+    const text = Buffer.from(typeof name === 'string' ? name : '')
+    this.#service = this.#services.of(text, 0, text.length)
+  }
+
+  #line(out: Writer, cursor: LogCursor, place: LinePlace, index: number, number: number): void {
+    const { bytes, attributes } = cursor
+    const times = timesOf(cursor, place)
+    const scratch = this.#scratch
+    scratch.reset()
+    const extra = times.suspect ? suspectText : undefined
+    this.#json.attributes(scratch, bytes, attributes.start, attributes.end, 6, extra)
+    const { appNameStart, appNameEnd } = this.#json
+    const severity = cursor.severityNumber | 0
+    out.raw(this.#head)
+    out.raw(appNameEnd > appNameStart ? this.#services.of(bytes, appNameStart, appNameEnd) : this.#service)
+    const level = severityTags[severity]
+    if (level) out.raw(level)
+    out.raw(this.#record)
+    integer(out, index, 0)
+    ascii(out, '",severity_number=')
+    integer(out, severity, severity < 0 ? 0xffffffff : 0)
+    ascii(out, 'i')
+    if (scratch.position > 2) quoted(out, ',attributes="', scratch.buffer, 0, scratch.position)
+    this.#body(out, cursor)
+    quoted(out, ',severity_text="', bytes, cursor.severityText.start, cursor.severityText.end)
+    quoted(out, ',event_name="', bytes, cursor.eventName.start, cursor.eventName.end)
+    hex(out, ',trace_id="', bytes, cursor.traceId)
+    hex(out, ',span_id="', bytes, cursor.spanId)
+    if (cursor.flags !== 0) {
+      ascii(out, ',flags=')
+      integer(out, cursor.flags, 0)
+      ascii(out, 'i')
+    }
+    out.raw(this.#resource)
+    time(out, ',time_unix_nano=', times.low, times.high)
+    if (cursor.observedLow === 0 && cursor.observedHigh === 0) {
+      time(out, ',observed_time_unix_nano=', place.arrivedLow, place.arrivedHigh)
+    } else time(out, ',observed_time_unix_nano=', cursor.observedLow, cursor.observedHigh)
+    if (times.suspect) {
+      time(out, ',arrived_unix_nano=', place.arrivedLow, place.arrivedHigh)
+      pointTime(out, place.arrivedLow, place.arrivedHigh, number)
+    } else pointTime(out, times.low, times.high, number)
+  }
+
+  #body(out: Writer, { bytes, body }: LogCursor): void {
+    if (body.end <= body.start) return
+    const text = textOf(bytes, body.start, body.end)
+    if (text > 0) {
+      quoted(out, ',body="', bytes, text, body.end)
+      return
+    }
+    const scratch = this.#scratch
+    scratch.reset()
+    this.#json.value(scratch, bytes, body.start, body.end)
+    quoted(out, ',body_form=1i,body="', scratch.buffer, 0, scratch.position)
+  }
+}
+
+/** When a record happened, and whether its arrival counts instead. */
+export function timesOf(
+  cursor: { timeLow: number; timeHigh: number; observedLow?: number; observedHigh?: number },
+  place: LinePlace,
+): { low: number; high: number; suspect: boolean } {
+  let { timeLow: low, timeHigh: high } = cursor
+  if (low === 0 && high === 0) {
+    low = cursor.observedLow ?? 0
+    high = cursor.observedHigh ?? 0
+  }
+  if (low === 0 && high === 0) {
+    low = place.arrivedLow
+    high = place.arrivedHigh
+  }
+  return { low, high, suspect: isSuspect(nanoOf(low, high), nanoOf(place.arrivedLow, place.arrivedHigh)) }
+}
+
+/** A string field, left out where it is empty: so it is answered too. */
+function quoted(out: Writer, name: string, bytes: Uint8Array, start: number, end: number): void {
+  if (end <= start) return
+  ascii(out, name)
+  fieldText(out, bytes, start, end)
+  out.byte(0x22)
+}
+
+function hex(out: Writer, name: string, bytes: Buffer, { start, end }: Span): void {
+  if (end <= start) return
+  ascii(out, name)
+  ascii(out, bytes.toString('hex', start, end))
+  out.byte(0x22)
+}
+
+/** A time as an integer field: the bits of the unsigned number, which is signed where it is read. */
+export function time(out: Writer, name: string, low: number, high: number): void {
+  ascii(out, name)
+  integer(out, low, high)
+  out.byte(0x69)
+}
+
+/** Where the text begins in an AnyValue that is one string and nothing else; 0 where it is another value. */
+function textOf(bytes: Buffer, start: number, end: number): number {
+  if (bytes[start] !== 0x0a) return 0
+  let at = start + 1
+  let size = 0
+  for (let scale = 1; at < end; scale *= 128) {
+    const byte = bytes[at++] ?? 0
+    size += (byte & 0x7f) * scale
+    if (byte < 0x80) break
+  }
+  return at + size === end ? at : 0
+}
