@@ -15,8 +15,8 @@ import type { PeerMessage } from '../plugins/contract/parent.ts'
 import { ports } from '../plugins/contract/options.ts'
 import type { ProgramOptions } from '../plugins/contract/options.ts'
 import type { Address } from '../plugins/contract/settings.ts'
-import { LogLockedError } from '../plugins/protocols/log/index.ts'
 import { topics } from '../plugins/protocols/topics.ts'
+import type { Status } from '../plugins/protocols/topics.ts'
 import { startApi } from './api/server.ts'
 import { loadConfig } from './config.ts'
 import { startBroker } from './broker.ts'
@@ -25,7 +25,9 @@ import { openDevices } from './devices.ts'
 import { openIngest } from './ingest.ts'
 import { createMqttIngest } from './ingest-mqtt.ts'
 import { startOtlpIngest } from './ingest-otlp.ts'
-import { openLogJournal } from './journal/log.ts'
+import { openHandover } from './handover.ts'
+import { followAccounts, followStreams } from './followed.ts'
+import { openJournal } from './journal/open.ts'
 import { openLedger } from './ledger.ts'
 import { openLive } from './live.ts'
 import { measuresOf } from './measures.ts'
@@ -65,13 +67,15 @@ export async function main(options: ProgramOptions): Promise<void> {
 
   await using open = new AsyncDisposableStack()
   const journal = open.use(
-    await openLogJournal(join(directory, 'journal'), {
+    await openJournal({
+      url: options.journal,
+      config: config.journal,
+      directory: join(directory, 'journal'),
       maxBytes: Math.floor(maxDisk * shares.journal),
-      onDamage: (damage) => log.error('journal is damaged', { ...damage }),
-    }).catch((cause: unknown) => {
-      if (!(cause instanceof LogLockedError)) throw cause
-      const what = `another aggregator (process ${cause.pid}) works with ${directory}: stop it, or give this one --data DIR`
-      throw new PermanentError('PERMISSION_DENIED', what, { cause })
+      // DuckDB belongs to one process, and what it knows of a partition no other can read.
+      alone: options.store === 'embedded',
+      log,
+      clock,
     }),
   )
   const storeBytes = Math.floor(maxDisk * shares.store)
@@ -91,6 +95,7 @@ export async function main(options: ProgramOptions): Promise<void> {
   let replaying = true
   const { root } = config.mqtt
   const names = topics(root)
+  const passBirth = { to: (_status: Status): void => undefined }
   const publishAck = { to: (_topic: string, _text: string): void => undefined }
   const ingest = open.use(
     openIngest({
@@ -100,31 +105,53 @@ export async function main(options: ProgramOptions): Promise<void> {
       device,
       acknowledge: (collector, ack) => publishAck.to(names.ack(collector), JSON.stringify(ack)),
       onBatch: (header) => devices.onBatch(header),
-      onStatus: (status) => devices.onStatus(status, replaying),
+      onStatus: (status) => {
+        devices.onStatus(status, replaying)
+        passBirth.to(status)
+      },
     }),
   )
+  const { shared } = journal
+  const storeKeepsState = store.keepsState !== false
+  const handover = shared && openHandover({ journal, shared, device, storeKeepsState, clock, log })
   const writer = await openWriter({
     journal,
     store,
+    handover,
     log,
     clock,
     // What a commit adds must be small beside the limit: room is made between two of them.
     groupBytes: Math.min(16 * MiB, Math.ceil(storeBytes / 32)),
   })
-  await recoverAccounts(journal, ingest.accounts, writer.position, Date.now(), log)
+  const accounts = shared ? followAccounts(journal.table('dpulse_ledger')) : ingest.accounts
+  if (!shared) await recoverAccounts(journal, accounts, writer.position, Date.now(), log)
+  // Who shares the journal owns some of its partitions, and answers for all.
+  const streams = storeKeepsState ? writer.streams : followStreams(journal.table('dpulse_state'))
   const ledger = openLedger({
-    book: ingest.accounts,
-    writer,
+    book: accounts,
+    writer: {
+      streams,
+      between: (look) => writer.between(look),
+      get position() {
+        return shared && !storeKeepsState ? shared.position() : writer.position
+      },
+    },
     store,
     journal,
     clock,
     log,
-    ended: (key) => ingest.accounts.get(key)?.ended ?? false,
+    ended: (key) => accounts.get(key)?.ended ?? false,
   })
+
+  if (handover) passBirth.to = (status) => handover.onStatus(status)
 
   // The writer goes on until everything that takes records in has closed.
   const writing = new AbortController()
-  const written = Promise.all([writer.run(writing.signal), ledger.run(1000, writing.signal)])
+  const written = Promise.all([
+    writer.run(writing.signal),
+    ledger.run(1000, writing.signal),
+    handover?.run(writing.signal),
+  ])
   written.catch((error: unknown) => log.error('writer ended', { error: messageOf(error) }))
   open.defer(async () => {
     writing.abort(new Error('stopping'))
@@ -189,7 +216,7 @@ export async function main(options: ProgramOptions): Promise<void> {
     (error: unknown) => signal.aborted || log.error('store not watched', { error: messageOf(error) }),
   )
 
-  const measures = measuresOf({ ingest, journal, writer, ledger, broker, store: () => storeStatus })
+  const measures = measuresOf({ ingest, journal, writer, ledger, accounts, broker, store: () => storeStatus })
   let ready = false
   const api = await startApi(
     {
@@ -248,13 +275,7 @@ export async function main(options: ProgramOptions): Promise<void> {
 }
 
 /** What DESIGN names for a fleet and this build does not have yet is refused by name, never ignored. */
-function refuseWhatIsNotHere({ journal, store }: ProgramOptions): void {
-  if (journal !== 'embedded') {
-    throw new PermanentError(
-      'CONFIG_INVALID',
-      `--journal ${journal}: this build has the embedded journal only`,
-    )
-  }
+function refuseWhatIsNotHere({ store }: ProgramOptions): void {
   if (store !== 'embedded') {
     throw new PermanentError('CONFIG_INVALID', `--store ${store}: this build has the embedded store only`)
   }

@@ -38,6 +38,11 @@ export interface StreamCount {
 }
 
 export interface Store extends AsyncDisposable {
+  /**
+   * False where the store cannot keep the writer's state in the transaction of the rows: then `load` is empty, writes are
+   * idempotent, and a shared journal keeps it (`aggregator/handover.ts`).
+   */
+  readonly keepsState?: boolean
   /** The state of the last committed write; empty for a new store. */
   load(): Promise<{ position: Position; streams: Map<string, Uint8Array> }>
   /** One transaction: rows, position and stream state, all or nothing. Rejects with RetryableError when it may work later. */
