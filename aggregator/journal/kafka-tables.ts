@@ -54,6 +54,7 @@ interface Table {
 export const syncKey = '$sync'
 export const positionMark = '$position'
 const syncMs = 30_000
+const ownedMs = 3000
 /** How long whoever writes a row waits until it can be read here too. */
 const echoMs = 5000
 
@@ -103,12 +104,17 @@ export class KafkaTables {
     })
   }
 
-  /** Resolves when all has been read that was there, but for what the owners of partitions write (`reach`). */
+  /** Resolves when all has been read that was there. */
   static async open(options: TablesOptions): Promise<KafkaTables> {
     const tables = new KafkaTables(options)
     try {
+      const owned: TableName[] = ['dpulse_ledger', 'dpulse_state']
       const plain: TableName[] = ['dpulse_registry', 'dpulse_operations', 'dpulse_retained']
-      await Promise.all(plain.map((name) => tables.#sync(name)))
+      await Promise.all([
+        ...plain.map((name) => tables.#sync(name, syncMs)),
+        // A transaction that a killed owner left open hides what comes after it, until the next owner begins.
+        ...owned.map(async (name) => tables.#sync(name, ownedMs).catch(() => undefined)),
+      ])
     } catch (error) {
       await tables.close()
       throw error
@@ -165,9 +171,9 @@ export class KafkaTables {
   }
 
   /** Resolves when all before the offset has been read. @throws RetryableError when it does not come. */
-  async reach(name: TableName, partition: number, end: number): Promise<void> {
-    if (await this.#passed(this.#of(name).topic, partition, end, syncMs)) return
-    throw new RetryableError('PEER_TIMEOUT', `the table ${name} was not read within ${syncMs / 1000} s`)
+  async reach(name: TableName, partition: number, end: number, timeoutMs = syncMs): Promise<void> {
+    if (await this.#passed(this.#of(name).topic, partition, end, timeoutMs)) return
+    throw new RetryableError('PEER_TIMEOUT', `the table ${name} was not read within ${timeoutMs / 1000} s`)
   }
 
   async #passed(topic: string, partition: number, end: number, timeoutMs: number): Promise<boolean> {
@@ -194,13 +200,15 @@ export class KafkaTables {
     return table
   }
 
-  async #sync(name: TableName): Promise<void> {
+  async #sync(name: TableName, timeoutMs: number): Promise<void> {
     const { topic, partitions } = this.#of(name)
     const all = Array.from({ length: partitions }, (_, partition) => partition)
     const value = Buffer.from(ulid())
     await this.#senders.send(all.map((partition) => ({ topic, partition, key: syncKey, value })))
     await Promise.all(
-      all.map((partition) => this.reach(name, partition, this.#sent.get(`${topic}/${partition}`) ?? 0)),
+      all.map((partition) =>
+        this.reach(name, partition, this.#sent.get(`${topic}/${partition}`) ?? 0, timeoutMs),
+      ),
     )
   }
 

@@ -102,7 +102,7 @@ async function create(
   }
   try {
     await admin.createTopics({
-      waitForLeaders: true,
+      waitForLeaders: false,
       timeout: 30_000,
       topics: absent.map(({ name, config }) => ({
         topic: name,
@@ -111,16 +111,34 @@ async function create(
         configEntries: Object.entries(config).map(([key, value]) => ({ name: key, value })),
       })),
     })
+    await leaders(admin, names)
     log.info('topics made', { topics: names, partitions: settings.partitions, replication })
   } catch (error) {
     // Another aggregator that starts at the same time may have been first.
     const now = new Set(await admin.listTopics())
     const missing = names.filter((name) => !now.has(name))
-    if (missing.length === 0) return
+    if (missing.length === 0) return leaders(admin, names)
     throw new PermanentError('CONFIG_INVALID', `the topics ${missing.join(', ')} cannot be made`, {
       cause: error,
     })
   }
+}
+
+/** Brokers hear of a new topic one after the other; until all have, some say that there is none. */
+async function leaders(admin: Admin, names: readonly string[]): Promise<void> {
+  let failure: unknown
+  for (let attempt = 0; attempt < 100; attempt++) {
+    try {
+      const { topics } = await admin.fetchTopicMetadata({ topics: [...names] })
+      if (topics.every(({ partitions }) => partitions.every(({ leader }) => leader >= 0))) return
+    } catch (error) {
+      failure = error
+    }
+    await new Promise((resume) => setTimeout(resume, 100))
+  }
+  throw new PermanentError('CONFIG_INVALID', `the topics ${names.join(', ')} have no leaders`, {
+    cause: failure,
+  })
 }
 
 /** Compares what is there with what we would make. The smallest record batch that a topic takes comes back. */
