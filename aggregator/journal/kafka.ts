@@ -17,7 +17,12 @@ import { Senders } from './kafka-sender.ts'
 import { KafkaTables } from './kafka-tables.ts'
 import { ensureTopics } from './kafka-topics.ts'
 
-export type KafkaJournalOptions = KafkaSettings & { log: Log; clock: Clock }
+export type KafkaJournalOptions = KafkaSettings & {
+  log: Log
+  clock: Clock
+  /** Another one than its transactional ids speak of: only a test has two owners at once. */
+  consumerGroup?: string
+}
 
 const maxBatchBytes = 16 * 1024 * 1024
 const adviseMs = 5000
@@ -71,7 +76,7 @@ export async function openKafkaJournal(options: KafkaJournalOptions): Promise<Jo
   })
   const reader = new GroupReader({
     kafka,
-    group,
+    group: options.consumerGroup ?? group,
     prefix,
     sessionTimeoutMs: options.sessionTimeoutMs,
     alone: options.alone,

@@ -67,10 +67,14 @@ export function conformsToJournal(
   { missing, runs }: JournalSuite = { runs: 30 },
 ): void {
   const test = (what: string, body: () => Promise<void>): void =>
-    declare(what, async ({ skip }) => {
-      if (missing !== undefined) skip(missing)
-      await body()
-    }, 90_000)
+    declare(
+      what,
+      async ({ skip }) => {
+        if (missing !== undefined) skip(missing)
+        await body()
+      },
+      90_000,
+    )
   const opened = async (place: JournalUnderTest): Promise<Journal> => {
     const journal = await place.open()
     onTestFinished(async () => journal[Symbol.asyncDispose]())
