@@ -59,6 +59,59 @@ const user = z.strictObject({
     .describe('The collector that it is: it speaks and reads for no other. Absent: for all.'),
 })
 
+const kafka = z.strictObject({
+  brokers: z
+    .array(z.string().regex(/^(\[[0-9a-fA-F:.]+\]|[^:[\]/\s,]+):\d{1,5}$/, 'expected host:port'))
+    .min(1)
+    .optional()
+    .describe(
+      'Addresses of brokers; the rest of the cluster is found through them. Chooses Kafka without `--journal`.',
+    ),
+  group: z
+    .string()
+    .regex(/^[a-zA-Z0-9._-]{1,100}$/, 'expected 1 to 100 characters of a-z, A-Z, 0-9, . _ and -')
+    .default('dpulse')
+    .describe('Consumer group of the aggregators of one fleet.'),
+  prefix: z
+    .string()
+    .regex(/^[a-zA-Z0-9._-]{0,100}$/, 'expected at most 100 characters of a-z, A-Z, 0-9, . _ and -')
+    .default('')
+    .describe('Before the name of every topic, where several fleets share a cluster.'),
+  partitions: z
+    .int()
+    .min(1)
+    .max(1000)
+    .default(12)
+    .describe('Of each topic when it is made; as many aggregators can share the work.'),
+  replication: z
+    .int()
+    .min(1)
+    .max(7)
+    .optional()
+    .describe('Copies of each partition when a topic is made; otherwise one per broker, at most 3.'),
+  retention: duration
+    .prefault('7d')
+    .describe(
+      'How long batches stay in Kafka: longer than any outage of the store, and what others may read.',
+    ),
+  senders: z.int().min(1).max(64).default(4).describe('Requests that are under way to Kafka at once.'),
+  create: z.boolean().default(true).describe('Make topics that are missing.'),
+  session: duration
+    .prefault('6s')
+    .describe(
+      'After this a silent aggregator loses its partitions; brokers allow no less than 6s unless told to.',
+    ),
+  tls: tls.optional().describe('TLS to the brokers.'),
+  sasl: z
+    .strictObject({
+      mechanism: z.enum(['plain', 'scram-sha-256', 'scram-sha-512']).describe('How to log in.'),
+      username: z.string().describe('Login name.'),
+      password: secret.describe('Password of the login.'),
+    })
+    .optional()
+    .describe('Login at the brokers.'),
+})
+
 export const aggregatorConfig = z.strictObject({
   aggregator: z
     .strictObject({
@@ -130,6 +183,12 @@ export const aggregatorConfig = z.strictObject({
     })
     .prefault({})
     .describe('Console and HTTP API.'),
+  journal: z
+    .strictObject({
+      kafka: kafka.prefault({}).describe('Kafka, where `--journal kafka://…` chooses it.'),
+    })
+    .prefault({})
+    .describe('What lies between ingest and store.'),
   store: z
     .strictObject({
       retention: retention.prefault({}).describe('How long raw records are kept, by class.'),

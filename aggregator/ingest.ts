@@ -13,7 +13,7 @@ import { statusSchema } from '../plugins/protocols/topics.ts'
 import type { Ack, Status } from '../plugins/protocols/topics.ts'
 import { Accounts } from './account.ts'
 import type { Receiver, TelemetryMessage } from './broker-admission.ts'
-import { acksOf } from './ingest-ack.ts'
+import { acksOf, acksOfBatches } from './ingest-ack.ts'
 import { GroupCommit } from './ingest-group.ts'
 import type { Member } from './ingest-group.ts'
 import { OwnStreams } from './ingest-streams.ts'
@@ -147,7 +147,9 @@ class JournalIngest implements Ingest {
       const header = believedHeader(signal, bytes)
       if (header?.collector === collector) {
         checkTotals(header)
-        await this.#add({ header, signal, value: payload, request: this.#kept(bytes) })
+        // Kafka packs by itself, so that others can read it.
+        const value = this.#options.journal.shared ? bytes : payload
+        await this.#add({ header, signal, value, request: this.#kept(bytes) })
       } else {
         // A sender may call itself as it likes in its topic; the name of its stream is one that a header may hold.
         const sender = deviceFromHostId(collector)
@@ -169,7 +171,7 @@ class JournalIngest implements Ingest {
       this.counters.bytes += bytes.length
       if (header && believed(header.collector)) {
         checkTotals(header)
-        const value = compressSync(bytes, 'zstd')
+        const value = this.#packed(bytes)
         await this.#add({ header, signal, value, request: this.#kept(bytes) })
         return { rejected: 0 }
       }
@@ -192,7 +194,8 @@ class JournalIngest implements Ingest {
       return false
     }
     this.counters.statuses++
-    if (status.state === 'online') {
+    // Where several aggregators share the journal, whoever owns a partition keeps the accounts of its devices.
+    if (status.state === 'online' && !this.#options.journal.shared) {
       const keys = this.accounts.birth(status, this.#nowMs())
       // If the row is not written now, the next batch of the stream or the next birth writes it.
       if (keys.length > 0) this.#groups.add({ kind: 'rows', keys }, 256).catch(() => undefined)
@@ -228,6 +231,10 @@ class JournalIngest implements Ingest {
     return this.#listeners.size > 0 ? request : undefined
   }
 
+  #packed(bytes: Uint8Array): Uint8Array {
+    return this.#options.journal.shared ? bytes : compressSync(bytes, 'zstd')
+  }
+
   #add(batch: Sealed): Promise<void> {
     const { value, request } = batch
     return this.#groups.add({ kind: 'batch', batch }, value.length + (request?.length ?? 0) + 512)
@@ -247,6 +254,7 @@ class JournalIngest implements Ingest {
   /** One commit of the journal. Only one runs at a time, so a duplicate's first copy is on disk, or in this group. */
   async #commit(group: readonly Member<Work>[]): Promise<void> {
     const { journal, clock, log } = this.#options
+    if (journal.shared) return this.#pass(group)
     const stage = this.accounts.stage(this.#nowMs())
     const fresh: Sealed[] = []
     const heard: Header[] = []
@@ -285,13 +293,45 @@ class JournalIngest implements Ingest {
     for (const [collector, ack] of acksOf(heard, this.accounts)) this.#options.acknowledge(collector, ack)
   }
 
+  /**
+   * A commit of a journal that several aggregators share: each takes in only some batches of a stream, so none of them
+   * knows which are new. Whoever owns the partition does, and keeps the account.
+   */
+  async #pass(group: readonly Member<Work>[]): Promise<void> {
+    const { clock, log } = this.#options
+    const batches: Sealed[] = []
+    const heard: Header[] = []
+    for (const { value: work, fail } of group) {
+      try {
+        if (work.kind === 'batch') heard.push(work.batch.header)
+        if (work.kind === 'batch') batches.push(work.batch)
+        else if (work.kind === 'foreign') batches.push(...this.#seal(work))
+      } catch (error) {
+        fail(error)
+      }
+    }
+    const began = clock.elapsedMs()
+    try {
+      await this.#options.journal.append(batches.map(entryOf), [])
+    } catch (error) {
+      this.counters.failedCommits++
+      this.#own.abandon()
+      log.error('journal does not take batches', { code: codeOf(error), error: messageOf(error) })
+      throw error
+    }
+    this.counters.commits++
+    this.counters.commitMs += clock.elapsedMs() - began
+    for (const batch of batches) this.#tell(batch)
+    for (const [collector, ack] of acksOfBatches(heard)) this.#options.acknowledge(collector, ack)
+  }
+
   #seal({ collector, records, invalid }: Work & { kind: 'foreign' }): Sealed[] {
     return this.#own
       .seal(collector, records, invalid, this.#options.device)
       .map(({ header, signal, bytes }) => ({
         header,
         signal,
-        value: compressSync(bytes, 'zstd'),
+        value: this.#packed(bytes),
         request: this.#kept(bytes),
       }))
   }

@@ -40,7 +40,7 @@ export interface Book {
 
 export interface LedgerOptions {
   book: Book
-  writer: Writer
+  writer: Pick<Writer, 'streams' | 'position' | 'between'>
   store: Store
   journal: Journal
   clock: Clock

@@ -15,13 +15,15 @@ import type { PeerMessage } from '../plugins/contract/parent.ts'
 import { ports } from '../plugins/contract/options.ts'
 import type { ProgramOptions } from '../plugins/contract/options.ts'
 import type { Address } from '../plugins/contract/settings.ts'
-import { LogLockedError } from '../plugins/protocols/log/index.ts'
+import type { Status } from '../plugins/protocols/topics.ts'
 import { startApi } from './api/server.ts'
 import { loadConfig } from './config.ts'
 import { openDevices } from './devices.ts'
 import { openIngest } from './ingest.ts'
 import { startOtlpIngest } from './ingest-otlp.ts'
-import { openLogJournal } from './journal/log.ts'
+import { openHandover } from './handover.ts'
+import { followAccounts, followStreams } from './followed.ts'
+import { openJournal } from './journal/open.ts'
 import { openLedger } from './ledger.ts'
 import { openLive } from './live.ts'
 import { measuresOf } from './measures.ts'
@@ -57,7 +59,6 @@ export async function main(options: ProgramOptions): Promise<void> {
     peers.set('collector', { type: 'peer', program: 'collector', ready: false, detail: 'starting' })
   const log = new Logger().for('aggregator')
   const config = await loadConfig(options.config)
-  refuseWhatIsNotHere(options)
   const directory = join(options.data, 'aggregator')
   await mkdir(directory, { recursive: true })
   const maxDisk = options.maxDisk ?? config.max_disk ?? 20 * GiB
@@ -65,13 +66,15 @@ export async function main(options: ProgramOptions): Promise<void> {
 
   await using open = new AsyncDisposableStack()
   const journal = open.use(
-    await openLogJournal(join(directory, 'journal'), {
+    await openJournal({
+      url: options.journal,
+      config: config.journal,
+      directory: join(directory, 'journal'),
       maxBytes: Math.floor(maxDisk * shares.journal),
-      onDamage: (damage) => log.error('journal is damaged', { ...damage }),
-    }).catch((cause: unknown) => {
-      if (!(cause instanceof LogLockedError)) throw cause
-      const what = `another aggregator (process ${cause.pid}) works with ${directory}: stop it, or give this one --data DIR`
-      throw new PermanentError('PERMISSION_DENIED', what, { cause })
+      // DuckDB belongs to one process, and what it knows of a partition no other can read.
+      alone: options.store === 'embedded' && config.store.influxdb.url === undefined,
+      log,
+      clock,
     }),
   )
   const storeBytes = Math.floor(maxDisk * shares.store)
@@ -89,6 +92,7 @@ export async function main(options: ProgramOptions): Promise<void> {
 
   let mqtt: Mqtt | undefined
   let replaying = true
+  const passBirth = { to: (_status: Status): void => undefined }
   const ingest = open.use(
     openIngest({
       journal,
@@ -97,33 +101,56 @@ export async function main(options: ProgramOptions): Promise<void> {
       device,
       acknowledge: (collector, ack) => mqtt?.acknowledge(collector, ack),
       onBatch: (header) => devices.onBatch(header),
-      onStatus: (status) => devices.onStatus(status, replaying),
+      onStatus: (status) => {
+        devices.onStatus(status, replaying)
+        passBirth.to(status)
+      },
     }),
   )
-  const keeper = store.keepsState === false ? journalKeeper(journal.table('dpulse_writer')) : undefined
+  const { shared } = journal
+  const storeKeepsState = store.keepsState !== false
+  const handover = shared && openHandover({ journal, shared, device, storeKeepsState, clock, log })
+  // A journal of our own keeps what the store cannot in a table of its own.
+  const keeper = storeKeepsState || shared ? undefined : journalKeeper(journal.table('dpulse_writer'))
   const writer = await openWriter({
     keeper,
     journal,
     store,
+    handover,
     log,
     clock,
     // What a commit adds must be small beside the limit: room is made between two of them.
     groupBytes: Math.min(16 * MiB, Math.ceil(storeBytes / 32)),
   })
-  await recoverAccounts(journal, ingest.accounts, writer.position, Date.now(), log)
+  const accounts = shared ? followAccounts(journal.table('dpulse_ledger')) : ingest.accounts
+  if (!shared) await recoverAccounts(journal, accounts, writer.position, Date.now(), log)
+  // Who shares the journal owns some of its partitions, and answers for all.
+  const streams = shared && !storeKeepsState ? followStreams(journal.table('dpulse_state')) : writer.streams
   const ledger = openLedger({
-    book: ingest.accounts,
-    writer,
+    book: accounts,
+    writer: {
+      streams,
+      between: (look) => writer.between(look),
+      get position() {
+        return shared && !storeKeepsState ? shared.position() : writer.position
+      },
+    },
     store,
     journal,
     clock,
     log,
-    ended: (key) => ingest.accounts.get(key)?.ended ?? false,
+    ended: (key) => accounts.get(key)?.ended ?? false,
   })
+
+  if (handover) passBirth.to = (status) => handover.onStatus(status)
 
   // The writer goes on until everything that takes records in has closed.
   const writing = new AbortController()
-  const written = Promise.all([writer.run(writing.signal), ledger.run(1000, writing.signal)])
+  const written = Promise.all([
+    writer.run(writing.signal),
+    ledger.run(1000, writing.signal),
+    handover?.run(writing.signal),
+  ])
   written.catch((error: unknown) => log.error('writer ended', { error: messageOf(error) }))
   open.defer(async () => {
     writing.abort(new Error('stopping'))
@@ -169,7 +196,7 @@ export async function main(options: ProgramOptions): Promise<void> {
     (error: unknown) => signal.aborted || log.error('store not watched', { error: messageOf(error) }),
   )
 
-  const measures = measuresOf({ ingest, journal, writer, ledger, mqtt, store: () => storeStatus })
+  const measures = measuresOf({ ingest, journal, writer, ledger, accounts, mqtt, store: () => storeStatus })
   let ready = false
   const api = await startApi(
     {
@@ -226,16 +253,6 @@ export async function main(options: ProgramOptions): Promise<void> {
   parent.ready(addresses, [])
   await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }))
   await Promise.all([api.closed, otlp.closed])
-}
-
-/** What DESIGN names for a fleet and this build does not have yet is refused by name, never ignored. */
-function refuseWhatIsNotHere({ journal }: ProgramOptions): void {
-  if (journal !== 'embedded') {
-    throw new PermanentError(
-      'CONFIG_INVALID',
-      `--journal ${journal}: this build has the embedded journal only`,
-    )
-  }
 }
 
 const loopback = (port: number): Address[] => [

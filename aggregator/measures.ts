@@ -1,6 +1,6 @@
 // What the aggregator tells about itself: names, units, and where each number is read.
 import type { Ingest } from './ingest.ts'
-import type { Journal } from './journal/journal.ts'
+import type { Journal, SharedJournal } from './journal/journal.ts'
 import type { RunningLedger } from './ledger.ts'
 import type { Measure } from './metrics.ts'
 import type { Mqtt } from './mqtt.ts'
@@ -11,6 +11,7 @@ export interface MeasuredParts {
   journal: Journal
   writer: Writer
   ledger: RunningLedger
+  accounts: { readonly size: number }
   mqtt: Pick<Mqtt, 'embedded' | 'external'> | undefined
   /** As last seen. */
   store: () => { bytes: number; rows: number; files: number }
@@ -24,7 +25,8 @@ type Row = readonly [
   read: () => number,
 ]
 
-export function measuresOf({ ingest, journal, writer, ledger, mqtt, store }: MeasuredParts): Measure[] {
+export function measuresOf(parts: MeasuredParts): Measure[] {
+  const { ingest, journal, writer, ledger, accounts, mqtt, store } = parts
   const taken = ingest.counters
   const written = writer.counters
   const rows: Row[] = [
@@ -69,7 +71,7 @@ export function measuresOf({ ingest, journal, writer, ledger, mqtt, store }: Mea
     ['writer.retries', 'counter', '{commit}', 'Commits that the store refused.', () => written.retries],
     ['writer.commits', 'counter', '{commit}', 'Commits of the store.', () => written.commits],
     ['writer.commit_time', 'counter', 'ms', 'Time spent in them.', () => written.commitMs],
-    ['ledger.streams', 'gauge', '{stream}', 'Streams with an account.', () => ingest.accounts.size],
+    ['ledger.streams', 'gauge', '{stream}', 'Streams with an account.', () => accounts.size],
     [
       'ledger.lost',
       'gauge',
@@ -83,13 +85,34 @@ export function measuresOf({ ingest, journal, writer, ledger, mqtt, store }: Mea
     ['process.memory', 'gauge', 'By', 'Resident memory of this process.', () => process.memoryUsage.rss()],
   ]
   rows.push(...brokerRows(mqtt))
-  return rows.map(([name, kind, unit, description, read]) => ({
+  const measures = rows.map(([name, kind, unit, description, read]): Measure => ({
     name: `dpulse.aggregator.${name}`,
     kind,
     unit,
     description,
     read,
   }))
+  return journal.shared ? [...measures, ...sharedMeasures(journal.shared)] : measures
+}
+
+/** Of a journal that several aggregators share. */
+function sharedMeasures(shared: SharedJournal): Measure[] {
+  return [
+    {
+      name: 'dpulse.aggregator.journal.lag',
+      kind: 'gauge',
+      unit: '{entry}',
+      description: 'Entries not yet read, of the partitions that are ours.',
+      read: () => [...shared.lag()].map(([topic, count]) => [{ topic }, count] as const),
+    },
+    {
+      name: 'dpulse.aggregator.journal.partitions',
+      kind: 'gauge',
+      unit: '{partition}',
+      description: 'Partitions that are ours.',
+      read: () => shared.owned().size,
+    },
+  ]
 }
 
 function brokerRows(mqtt: MeasuredParts['mqtt']): Row[] {

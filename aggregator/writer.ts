@@ -8,9 +8,10 @@ import type { Clock, Log } from '../plugins/contract/define.ts'
 import { RetryableError, messageOf } from '../plugins/contract/errors.ts'
 import type { Class, Signal } from '../plugins/contract/signal.ts'
 import { Reader, Writer as Encoder } from '../plugins/contract/wire.ts'
+import type { Handover } from './handover.ts'
 import { IntervalSet } from './intervals.ts'
 import { signalTopics } from './journal/journal.ts'
-import type { Journal, JournalDamage, JournalEntry, Position } from './journal/journal.ts'
+import type { Journal, JournalDamage, JournalEntry, JournalRead, Moves, Position } from './journal/journal.ts'
 import type { StateKeeper } from './store/keeper.ts'
 import type { Store, StoreBatch, StoreReceipt } from './store/store.ts'
 
@@ -30,6 +31,8 @@ export interface WriterOptions {
   store: Store
   /** Keeps the state of a store that cannot. */
   keeper?: StateKeeper | undefined
+  /** Where several aggregators share the journal: it says what is ours, and keeps what must outlive us. */
+  handover?: Handover | undefined
   log: Log
   clock: Clock
   /** Most records that one commit of the store takes. */
@@ -78,6 +81,8 @@ interface Group {
   /** Something is in it that no flood of lines or readings may hold up. */
   isPrecious: boolean
   next: Position
+  /** Partitions came or went: the group ends here. */
+  moved?: Moves
 }
 
 /** With this many records a group waits for more: a large commit costs a tenth for each row of what a small one does. */
@@ -92,7 +97,8 @@ const leastPortion = 0.05
 
 /** Loads the committed state. @throws what the store throws when it cannot be opened. */
 export async function openWriter(options: WriterOptions): Promise<Writer> {
-  const { journal, store, keeper, log, clock } = options
+  const { journal, store, keeper, handover, log, clock } = options
+  const source = handover ?? journal
   const {
     groupRecords = 100_000,
     groupBytes = 16 * 1024 * 1024,
@@ -103,7 +109,8 @@ export async function openWriter(options: WriterOptions): Promise<Writer> {
   const loaded = await (keeper ?? store).load()
   const streams = new Map<string, WrittenStream>()
   for (const [key, row] of loaded.streams) streams.set(key, decodeStream(row))
-  let position = loaded.position
+  // A shared journal says itself where to read on.
+  let position: Position = handover ? {} : loaded.position
   const damage: JournalDamage[] = []
   const counters: WriterCounters = {
     batches: 0,
@@ -211,11 +218,11 @@ export async function openWriter(options: WriterOptions): Promise<Writer> {
       try {
         await exclusive(async () => {
           const receipts = await store.write(group.batches, state)
-          if (keeper) {
-            confirm(changed, group.batches, receipts)
-            await keeper.save({ position: group.next, streams: rowsOf(changed) })
-          }
-          for (const [key, stream] of changed) streams.set(key, stream)
+          if (store.keepsState === false) confirm(changed, group.batches, receipts)
+          const rows = store.keepsState === false ? rowsOf(changed) : state.streams
+          await keeper?.save({ position: group.next, streams: rows })
+          const isOurs = await handover?.save(group.next, rows)
+          for (const [key, stream] of changed) if (isOurs?.(key) ?? true) streams.set(key, stream)
           position = group.next
         })
         counters.commits++
@@ -243,13 +250,14 @@ export async function openWriter(options: WriterOptions): Promise<Writer> {
       portion = Math.min(1, Math.max(leastPortion, portion * factor))
   }
 
-  function take(group: Group, read: Awaited<ReturnType<Journal['read']>>, before: Group | undefined): void {
+  function take(group: Group, read: JournalRead, before: Group | undefined): void {
     for (const lost of read.damage) {
       if (damage.length < damageLimit) damage.push(lost)
       log.error('journal lost entries', { ...lost })
     }
     gather(group, read.entries, before)
     group.next = read.next
+    if (read.moved) group.moved = read.moved
   }
 
   /** Reads until the group is worth a commit: a few records at once, many together. */
@@ -267,11 +275,11 @@ export async function openWriter(options: WriterOptions): Promise<Writer> {
     let patience = signal
     for (;;) {
       const most = { entries: Math.ceil(groupEntries * portion), bytes: Math.ceil(groupBytes * portion) }
-      take(group, await journal.read(group.next, most, patience), before)
+      take(group, await source.read(group.next, most, patience), before)
       const left = lingerMs - (clock.elapsedMs() - began)
       const isFull = group.records >= groupRecords * portion || group.bytes >= most.bytes
       const isSmall = group.records < bulkRecords
-      if (signal.aborted || isFull || left <= 0 || isSmall || group.isPrecious) return group
+      if (group.moved || signal.aborted || isFull || left <= 0 || isSmall || group.isPrecious) return group
       patience = AbortSignal.any([signal, AbortSignal.timeout(Math.ceil(left))])
     }
   }
@@ -281,8 +289,17 @@ export async function openWriter(options: WriterOptions): Promise<Writer> {
     const end = journal.end()
     // Never waits: a position is only read on where there is something.
     if (Object.entries(end).every(([partition, offset]) => (group.next[partition] ?? 0) >= offset)) return
-    const read = await journal.read(group.next, { entries: 64, bytes: 256 * 1024 }, signal)
+    const read = await source.read(group.next, { entries: 64, bytes: 256 * 1024, wait: false }, signal)
     take(group, read, before)
+  }
+
+  /** Partitions change hands between two groups: what was known of those that went may be wrong from now on. */
+  function move(moves: Moves): void {
+    const moved = handover?.move(moves, position)
+    if (!moved) return
+    position = moved.position
+    for (const key of moved.forgotten) if (store.keepsState === false) streams.delete(key)
+    for (const [key, row] of moved.streams) streams.set(key, decodeStream(row))
   }
 
   async function run(signal: AbortSignal): Promise<void> {
@@ -293,7 +310,14 @@ export async function openWriter(options: WriterOptions): Promise<Writer> {
       while (!signal.aborted) {
         const group = await fill(before?.next ?? position, before, signal)
         await committing
-        await topUp(group, before, signal)
+        if (!group.moved) await topUp(group, before, signal)
+        const { moved } = group
+        if (moved) {
+          if (group.headers.length > 0 || !samePosition(group.next, position)) await commit(group, signal)
+          move(moved)
+          before = undefined
+          continue
+        }
         if (group.headers.length === 0 && samePosition(group.next, position)) continue
         before = group
         committing = commit(group, signal).then(() => journal.stored(group.next))
@@ -348,7 +372,7 @@ function encodeStream({ seen, records, forwarded, confirmed }: WrittenStream): U
   return out.take()
 }
 
-function decodeStream(row: Uint8Array): WrittenStream {
+export function decodeStream(row: Uint8Array): WrittenStream {
   const reader = new Reader(row)
   const records = reader.varint()
   const forwarded = reader.varint()

@@ -10,7 +10,7 @@ const root = resolve(import.meta.dirname, '..')
 const services = resolve(root, '../shared/services/services')
 const inCi = process.env.CI === 'true'
 /** Servers that tests talk to, and the variable by which the environment may already name each. */
-const servers = { mosquitto: 'MQTT_URL', influxdb: 'INFLUX_URL' }
+const servers = { mosquitto: 'MQTT_URL', kafka: 'KAFKA_BROKERS', influxdb: 'INFLUX_URL' }
 /** Programs that tests run; installed by the same script. */
 const peers = ['otelcol']
 

@@ -17,6 +17,8 @@ export type TableName =
   | 'dpulse_operations'
   | 'dpulse_retained'
   | 'dpulse_writer'
+  /** What the owner of a partition knows of it; only where several share the journal. */
+  | 'dpulse_state'
 
 export interface JournalEntry {
   topic: SignalTopic
@@ -57,6 +59,70 @@ export interface JournalTable {
   entries(): IterableIterator<[string, Uint8Array]>
   /** Resolves when on disk. Undefined deletes. */
   set(key: string, value: Uint8Array | undefined): Promise<void>
+  /** Hears of each change, whoever made it; only where several share the journal. */
+  watch?(listener: (key: string, value: Uint8Array | undefined) => void): void
+}
+
+/** A row of a table; undefined deletes it. */
+export type TableRow = readonly [key: string, value: Uint8Array | undefined]
+
+/** What a partition's last owner knew: from now on it is ours to write. */
+export interface GainedPartition {
+  partition: number
+  /** Where to read on. */
+  position: Position
+  /** Rows of the writer, by stream. */
+  streams: readonly (readonly [string, Uint8Array])[]
+  /** Rows of `dpulse_ledger`. */
+  accounts: readonly (readonly [string, Uint8Array])[]
+}
+
+/** Partitions change hands only between two reads. */
+export interface Moves {
+  lost: readonly number[]
+  gained: readonly GainedPartition[]
+}
+
+export interface JournalRead {
+  entries: JournalEntry[]
+  next: Position
+  damage: JournalDamage[]
+  /** Then there are no entries: everything that was read before is to be finished first. */
+  moved?: Moves
+}
+
+/** What the owner of a partition knows once the store has all before `position`. */
+export interface PartitionSave {
+  partition: number
+  position: Position
+  streams: readonly TableRow[]
+  accounts: readonly TableRow[]
+}
+
+/**
+ * What a journal offers that several aggregators share: each partition has one owner, and what it knows goes to the next
+ * one through the journal. Who consumes a partition de-duplicates and keeps the accounts of its devices.
+ */
+export interface SharedJournal {
+  readonly partitions: number
+  partitionOf(device: string): number
+  /**
+   * One transaction for each partition. Answers with the partitions that took it: another aggregator owns the rest, or
+   * nobody can say, and they will be told as lost.
+   */
+  save(states: readonly PartitionSave[]): Promise<ReadonlySet<number>>
+  /** As the owners of all partitions saved it last. */
+  position(): Position
+  /** Entries not yet read, by topic, of the partitions that are ours. */
+  lag(): ReadonlyMap<SignalTopic, number>
+  owned(): ReadonlySet<number>
+}
+
+export interface ReadLimit {
+  entries: number
+  bytes: number
+  /** False: answers at once, with nothing where nothing is at hand. */
+  wait?: boolean
 }
 
 export interface Journal extends AsyncDisposable {
@@ -66,16 +132,14 @@ export interface Journal extends AsyncDisposable {
    */
   append(entries: readonly AppendEntry[], account: readonly (readonly [string, Uint8Array])[]): Promise<void>
   /** Waits until there is something at `from` or `signal` aborts (then: nothing). Damage is skipped and told. */
-  read(
-    from: Position,
-    limit: { entries: number; bytes: number },
-    signal: AbortSignal,
-  ): Promise<{ entries: JournalEntry[]; next: Position; damage: JournalDamage[] }>
+  read(from: Position, limit: ReadLimit, signal: AbortSignal): Promise<JournalRead>
   /** One past the newest durable entry of each partition. */
   end(): Position
   table(name: TableName): JournalTable
   /** Everything before the position has been stored and may be forgotten. */
   stored(position: Position): Promise<void>
+  /** Present where several aggregators share it. */
+  readonly shared?: SharedJournal
   /** On disk; 0 where it is on someone else's. */
   readonly bytes: number
 }

@@ -13,7 +13,16 @@ import {
 } from '../../plugins/protocols/log/index.ts'
 import type { Log, LogOptions, Topic } from '../../plugins/protocols/log/index.ts'
 import { positionKey, signalTopics } from './journal.ts'
-import type { Journal, JournalDamage, JournalEntry, JournalTable, Position, SignalTopic } from './journal.ts'
+import type {
+  Journal,
+  JournalDamage,
+  JournalEntry,
+  JournalRead,
+  JournalTable,
+  Position,
+  ReadLimit,
+  SignalTopic,
+} from './journal.ts'
 
 export type LogJournalOptions = Pick<LogOptions, 'maxBytes' | 'segmentBytes' | 'fs' | 'now'> & {
   /** Entries that the disk lost, as soon as that is known; `read` tells them too, where they are passed. */
@@ -112,14 +121,14 @@ function openTable(log: Log, name: string): JournalTable {
 async function read(
   lanes: readonly Lane[],
   from: Position,
-  limit: { entries: number; bytes: number },
+  limit: ReadLimit,
   signal: AbortSignal,
-): Promise<{ entries: JournalEntry[]; next: Position; damage: JournalDamage[] }> {
+): Promise<JournalRead> {
   const at = ({ key }: Lane): number => from[key] ?? 0
   const entries: JournalEntry[] = []
   const damage: JournalDamage[] = []
   const next: Record<string, number> = { ...from }
-  if (!(await waitAny(lanes, at, signal))) return { entries, next, damage }
+  if (limit.wait !== false && !(await waitAny(lanes, at, signal))) return { entries, next, damage }
   const ready = lanes.filter((lane) => lane.log.next > at(lane))
   let bytes = 0
   for (const [index, lane] of ready.entries()) {

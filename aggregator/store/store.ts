@@ -40,7 +40,8 @@ export interface StreamCount {
 export interface Store extends AsyncDisposable {
   /**
    * False where the store cannot keep the writer's state in the transaction of the rows: then `load` and `count` are
-   * empty, writes are idempotent, and the journal keeps the state (keeper.ts), with what the receipts confirmed.
+   * empty, writes are idempotent, and the journal keeps the state, with what the receipts confirmed (keeper.ts; of a
+   * shared journal `aggregator/handover.ts`).
    */
   readonly keepsState?: boolean
   /** The state of the last committed write; empty for a new store. */

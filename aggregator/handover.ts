@@ -1,0 +1,322 @@
+// Between writer and a journal that several aggregators share. It keeps the accounts of the devices whose partitions are
+// ours, gives a header to records that others wrote to Kafka, and saves all that must outlive an owner: position, rows of
+// the writer, accounts. What it knows of a partition is forgotten when the partition goes, and read anew when it comes.
+//
+//   journal ─▶ handover ─▶ writer ─▶ store
+//      ▲          │  foreign records become batches, headers go to the accounts
+//      └──────────┘  once the store has them: one transaction for each partition
+import { findHeader, parseStreamKey, streamKey } from '../plugins/contract/batch.ts'
+import type { Header } from '../plugins/contract/batch.ts'
+import type { Clock, Log } from '../plugins/contract/define.ts'
+import { messageOf } from '../plugins/contract/errors.ts'
+import type { Signal } from '../plugins/contract/signal.ts'
+import { believedHeader } from '../plugins/protocols/otlp/split.ts'
+import type { Status } from '../plugins/protocols/topics.ts'
+import { Accounts } from './account.ts'
+import { ForeignStreams } from './foreign.ts'
+import { positionKey, signalTopics } from './journal/journal.ts'
+import type {
+  GainedPartition,
+  Journal,
+  JournalEntry,
+  JournalRead,
+  Moves,
+  PartitionSave,
+  Position,
+  SharedJournal,
+  SignalTopic,
+  TableRow,
+} from './journal/journal.ts'
+
+export interface HandoverOptions {
+  journal: Journal
+  shared: SharedJournal
+  /** The aggregator's own device: that of foreign records without `host.id`. */
+  device: string
+  /** The store keeps the writer's rows in its own transaction; then the journal need not. */
+  storeKeepsState: boolean
+  clock: Clock
+  log: Log
+}
+
+/** What the writer asks when its journal is shared. */
+export interface Handover {
+  /** Reads the journal; every entry has a header. */
+  read: Journal['read']
+  /** Where to read on, and the rows that the owner before left; `forgotten` are streams that are not ours any more. */
+  move(
+    moves: Moves,
+    position: Position,
+  ): { position: Position; streams: GainedPartition['streams']; forgotten: string[] }
+  /** The store has all before `position`. Answers which streams may be counted as written. */
+  save(position: Position, rows: ReadonlyMap<string, Uint8Array>): Promise<(key: string) => boolean>
+}
+
+export interface RunningHandover extends Handover {
+  /** The accounts of what is ours. */
+  readonly accounts: Accounts
+  readonly counters: Readonly<{ foreign: number; unreadable: number }>
+  /** What a birth says of earlier sessions; every owner hears it through the journal. */
+  onStatus(status: Status): void
+  /** Saves what births changed, now and then, until aborted. */
+  run(signal: AbortSignal): Promise<void>
+}
+
+interface Pending {
+  topic: SignalTopic
+  offset: number
+  key: string
+  header: Header
+}
+
+interface Owned {
+  position: Record<string, number>
+  streams: Set<string>
+  pending: Pending[]
+  /** Accounts that births changed. */
+  dirty: Set<string>
+  foreign: ForeignStreams
+}
+
+type Birth = Pick<Status, 'collector' | 'ended' | 'held'>
+
+const birthKey = 'birth/'
+const signalOf = Object.fromEntries(
+  Object.entries(signalTopics).map(([signal, topic]) => [topic, signal]),
+) as Record<SignalTopic, Signal>
+
+export function openHandover(options: HandoverOptions): RunningHandover {
+  return new PartitionHandover(options)
+}
+
+class PartitionHandover implements RunningHandover {
+  readonly accounts = new Accounts(Infinity)
+  readonly counters = { foreign: 0, unreadable: 0 }
+  readonly #options: HandoverOptions
+  readonly #owned = new Map<number, Owned>()
+  /** Of each stream that is ours. */
+  readonly #partitions = new Map<string, number>()
+  #saving: Promise<unknown> = Promise.resolve()
+
+  constructor(options: HandoverOptions) {
+    this.#options = options
+    options.journal.table('dpulse_registry').watch?.((key, value) => {
+      if (value && key.startsWith(birthKey)) this.#bear(parseBirth(value))
+    })
+  }
+
+  async read(...[from, limit, signal]: Parameters<Journal['read']>): Promise<JournalRead> {
+    const read = await this.#options.journal.read(from, limit, signal)
+    const entries: JournalEntry[] = []
+    for (const entry of read.entries) this.#receive(entry, entries)
+    return { ...read, entries }
+  }
+
+  move({ lost, gained }: Moves, position: Position): ReturnType<Handover['move']> {
+    const next: Record<string, number> = { ...position }
+    const streams: (readonly [string, Uint8Array])[] = []
+    const forgotten: string[] = []
+    for (const partition of lost) {
+      forgotten.push(...this.#forget(partition))
+      for (const topic of Object.values(signalTopics)) delete next[positionKey(topic, partition)]
+    }
+    for (const one of gained) {
+      this.#gain(one)
+      Object.assign(next, one.position)
+      streams.push(...one.streams)
+    }
+    return { position: next, streams, forgotten }
+  }
+
+  save(position: Position, rows: ReadonlyMap<string, Uint8Array>): Promise<(key: string) => boolean> {
+    return this.#exclusive(async () => {
+      const states = new Map<number, PartitionSave & { streams: TableRow[] }>()
+      for (const [partition, owned] of this.#owned) {
+        const state = this.#stateOf(partition, owned, position)
+        if (state) states.set(partition, state)
+      }
+      const { storeKeepsState } = this.#options
+      for (const [key, row] of storeKeepsState ? [] : rows) {
+        states.get(this.#partitions.get(key) ?? -1)?.streams.push([key, row])
+      }
+      const kept = await this.#options.shared.save([...states.values()])
+      // Those that were not kept are told as lost by the next read, and forgotten then.
+      return (key) => storeKeepsState || kept.has(this.#partitions.get(key) ?? -1)
+    })
+  }
+
+  onStatus(status: Status): void {
+    if (status.state !== 'online' || status.ended.length + status.held.length === 0) return
+    const { collector, ended, held } = status
+    const { journal, log } = this.#options
+    const table = journal.table('dpulse_registry')
+    const value = Buffer.from(JSON.stringify({ collector, ended, held } satisfies Birth))
+    const known = table.get(birthKey + collector)
+    if (known && value.equals(known)) return
+    table.set(birthKey + collector, value).catch((error: unknown) => {
+      log.warn('birth not passed on', { collector, error: messageOf(error) })
+    })
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    await this.#options.clock.every(1000, signal, async () => {
+      if ([...this.#owned.values()].every(({ dirty }) => dirty.size === 0)) return
+      await this.#exclusive(async () => {
+        const states: PartitionSave[] = []
+        for (const [partition, { position, dirty }] of this.#owned) {
+          if (dirty.size > 0) states.push({ partition, position, streams: [], accounts: this.#rowsOf(dirty) })
+          dirty.clear()
+        }
+        await this.#options.shared.save(states)
+      })
+    })
+  }
+
+  /** Two transactions of one partition never run at once. */
+  #exclusive<T>(task: () => Promise<T>): Promise<T> {
+    const mine = this.#saving.then(task, task)
+    this.#saving = mine.catch(() => undefined)
+    return mine
+  }
+
+  /** What of a partition came before `position` and was not saved. */
+  #stateOf(
+    partition: number,
+    owned: Owned,
+    position: Position,
+  ): (PartitionSave & { streams: TableRow[] }) | undefined {
+    let moved = false
+    for (const topic of Object.values(signalTopics)) {
+      const key = positionKey(topic, partition)
+      const at = position[key]
+      if (at === undefined || at === owned.position[key]) continue
+      owned.position[key] = at
+      moved = true
+    }
+    if (!moved && owned.dirty.size === 0) return undefined
+    const changed = new Set(owned.dirty)
+    owned.dirty.clear()
+    const nowMs = this.#nowMs()
+    const later: Pending[] = []
+    for (const one of owned.pending) {
+      if (one.offset >= (position[positionKey(one.topic, partition)] ?? 0)) {
+        later.push(one)
+        continue
+      }
+      this.accounts.record(one.header, nowMs)
+      changed.add(one.key)
+    }
+    owned.pending = later
+    return { partition, position: { ...owned.position }, streams: [], accounts: this.#rowsOf(changed) }
+  }
+
+  #rowsOf(keys: Iterable<string>): TableRow[] {
+    const rows: TableRow[] = []
+    for (const key of keys) if (this.accounts.get(key)) rows.push([key, this.accounts.encode(key)])
+    return rows
+  }
+
+  #receive(entry: JournalEntry, into: JournalEntry[]): void {
+    const { topic, partition, offset } = entry
+    const owned = this.#owned.get(partition)
+    // Its partition has gone; whoever has it now reads it there.
+    if (!owned) return
+    const header = this.#headerOf(entry)
+    const batches = header ? [{ header, value: entry.value }] : this.#adopt(owned, entry)
+    for (const { header, value } of batches) {
+      const key = streamKey(header)
+      owned.pending.push({ topic, offset, key, header })
+      owned.streams.add(key)
+      this.#partitions.set(key, partition)
+      into.push(header === batches[0]?.header && value === entry.value ? entry : { ...entry, value })
+    }
+  }
+
+  /** Believed where its device belongs: a stream that lay in two partitions would have two owners. */
+  #headerOf({ topic, partition, value }: JournalEntry): Header | undefined {
+    // Ours stands first, and ingest has looked into it.
+    const isOurs = value[0] === 0x82 && value[1] === 0xc2 && value[2] === 0x03
+    try {
+      const header = isOurs ? findHeader(value) : believedHeader(signalOf[topic], value)
+      return header && this.#options.shared.partitionOf(header.device) === partition ? header : undefined
+    } catch {
+      return undefined
+    }
+  }
+
+  #adopt(owned: Owned, entry: JournalEntry): { header: Header; value: Uint8Array }[] {
+    const { topic, partition, offset } = entry
+    this.counters.foreign++
+    const { batches, failure } = owned.foreign.adopt(signalOf[topic], entry)
+    if (failure !== undefined) {
+      this.counters.unreadable++
+      this.#options.log.warn('message in Kafka is no OTLP', { topic, partition, offset, reason: failure })
+    }
+    return batches.map(({ header, bytes }) => ({ header, value: bytes }))
+  }
+
+  #gain({ partition, position, accounts }: GainedPartition): void {
+    this.#forget(partition)
+    const { device, log } = this.#options
+    const damaged = new Set(this.accounts.load(accounts))
+    for (const stream of damaged) log.error('account of a stream is damaged', { stream })
+    const owned: Owned = {
+      position: { ...position },
+      streams: new Set(),
+      pending: [],
+      dirty: new Set(),
+      foreign: new ForeignStreams({ device, partition, totals: (key) => this.accounts.get(key) }),
+    }
+    for (const [key] of accounts) {
+      if (damaged.has(key)) continue
+      owned.streams.add(key)
+      this.#partitions.set(key, partition)
+    }
+    this.#owned.set(partition, owned)
+    for (const [key, value] of this.#options.journal.table('dpulse_registry').entries()) {
+      if (key.startsWith(birthKey)) this.#bear(parseBirth(value), partition)
+    }
+  }
+
+  #forget(partition: number): string[] {
+    const streams = [...(this.#owned.get(partition)?.streams ?? [])]
+    for (const key of streams) {
+      this.accounts.forget(key)
+      this.#partitions.delete(key)
+    }
+    this.#owned.delete(partition)
+    return streams
+  }
+
+  /** Takes from a birth what concerns the devices that are ours, of one partition or all. */
+  #bear(birth: Birth | undefined, only?: number): void {
+    if (!birth) return
+    const { shared } = this.#options
+    const isOurs = ({ device }: { device: string }): boolean => {
+      const partition = shared.partitionOf(device)
+      return this.#owned.has(partition) && (only === undefined || partition === only)
+    }
+    const [ended, held] = [birth.ended.filter(isOurs), birth.held.filter(isOurs)]
+    if (only !== undefined && ended.length + held.length === 0) return
+    const status = { ...birth, ended, held } as Status
+    for (const key of this.accounts.birth(status, this.#nowMs())) {
+      const partition = shared.partitionOf(parseStreamKey(key).device)
+      const owned = this.#owned.get(partition)
+      owned?.dirty.add(key)
+      owned?.streams.add(key)
+      if (owned) this.#partitions.set(key, partition)
+    }
+  }
+
+  #nowMs(): number {
+    return Number(this.#options.clock.nowUnixNano() / 1_000_000n)
+  }
+}
+
+function parseBirth(value: Uint8Array): Birth | undefined {
+  try {
+    return JSON.parse(Buffer.from(value).toString()) as Birth
+  } catch {
+    return undefined
+  }
+}

@@ -1,0 +1,64 @@
+// Which partition a device belongs to, and which aggregator a partition: murmur2 as every Kafka client has it, and an
+// assignment that gives partition N of all topics to one member and moves as few as it can.
+
+/** 32-bit murmur2, as Kafka's own producers hash keys: others that write with the device as key meet ours. */
+export function murmur2(data: Uint8Array): number {
+  const m = 0x5bd1e995
+  const { length } = data
+  let h = 0x9747b28c ^ length
+  let at = 0
+  for (; at + 4 <= length; at += 4) {
+    let k =
+      byte(data, at) | (byte(data, at + 1) << 8) | (byte(data, at + 2) << 16) | (byte(data, at + 3) << 24)
+    k = Math.imul(k, m)
+    k ^= k >>> 24
+    h = Math.imul(h, m) ^ Math.imul(k, m)
+  }
+  const rest = length - at
+  if (rest >= 3) h ^= byte(data, at + 2) << 16
+  if (rest >= 2) h ^= byte(data, at + 1) << 8
+  if (rest >= 1) h = Math.imul(h ^ byte(data, at), m)
+  h ^= h >>> 13
+  h = Math.imul(h, m)
+  return h ^ (h >>> 15)
+}
+
+const byte = (data: Uint8Array, at: number): number => data[at] ?? 0
+
+export const partitionFor = (key: string | Uint8Array, partitions: number): number =>
+  (murmur2(typeof key === 'string' ? Buffer.from(key) : key) & 0x7fffffff) % partitions
+
+export interface Member {
+  id: string
+  /** What it had when it joined. */
+  owned: readonly number[]
+}
+
+/**
+ * Shares partitions out so that nobody has two more than another, and that of what a member had as much as can be stays
+ * with it. The same answer whatever the order of the members.
+ */
+export function assign(partitions: number, members: readonly Member[]): Map<string, number[]> {
+  const sorted = members.toSorted((a, b) => (a.id < b.id ? -1 : 1))
+  const result = new Map(sorted.map(({ id }) => [id, [] as number[]]))
+  if (sorted.length === 0) return result
+  const least = Math.floor(partitions / sorted.length)
+  let larger = partitions % sorted.length
+  const taken = new Set<number>()
+  // Those who have most may keep one more than the least.
+  for (const { id, owned } of sorted.toSorted((a, b) => b.owned.length - a.owned.length)) {
+    const free = [...new Set(owned)].filter((one) => one >= 0 && one < partitions && !taken.has(one))
+    const quota = free.length > least && larger > 0 ? least + 1 : least
+    if (quota > least) larger--
+    const kept = free.sort((a, b) => a - b).slice(0, quota)
+    for (const one of kept) taken.add(one)
+    result.set(id, kept)
+  }
+  const left = Array.from({ length: partitions }, (_, index) => index).filter((one) => !taken.has(one))
+  for (const quota of [least, least + 1]) {
+    for (const own of result.values()) {
+      while (own.length < quota && left.length > 0) own.push(left.shift() ?? 0)
+    }
+  }
+  return result
+}
