@@ -21,6 +21,7 @@ import { loadConfig } from './config.ts'
 import { openDevices } from './devices.ts'
 import { openIngest } from './ingest.ts'
 import { startOtlpIngest } from './ingest-otlp.ts'
+import { forgetSettled } from './forgetting.ts'
 import { openHandover } from './handover.ts'
 import { followAccounts, followStreams } from './followed.ts'
 import { openJournal } from './journal/open.ts'
@@ -150,6 +151,13 @@ export async function main(options: ProgramOptions): Promise<void> {
     writer.run(writing.signal),
     ledger.run(1000, writing.signal),
     handover?.run(writing.signal),
+    // Who shares the journal keeps the books in Kafka.
+    shared
+      ? undefined
+      : forgetSettled(
+          { ingest, writer, store, retentionMs: config.store.retention, clock, log },
+          writing.signal,
+        ),
   ])
   written.catch((error: unknown) => log.error('writer ended', { error: messageOf(error) }))
   open.defer(async () => {

@@ -63,6 +63,8 @@ export interface Writer {
   /** Entries that the journal had promised and could not give. */
   readonly damage: readonly JournalDamage[]
   readonly counters: Readonly<WriterCounters>
+  /** Forgets what was taken of these streams: a batch that comes again would be new. */
+  forget(keys: readonly string[]): Promise<void>
   /** Runs `look` between two commits, so that the store and `streams` tell of the same instant. */
   between<T>(look: () => Promise<T>): Promise<T>
 }
@@ -339,6 +341,14 @@ export async function openWriter(options: WriterOptions): Promise<Writer> {
     damage,
     counters,
     between: exclusive,
+    forget: (keys) =>
+      exclusive(async () => {
+        const known = keys.filter((key) => streams.has(key))
+        if (known.length === 0) return
+        const state = { position, streams: new Map(known.map((key) => [key, undefined])) }
+        await (keeper ? keeper.save(state) : store.write([], state))
+        for (const key of known) streams.delete(key)
+      }),
   }
 }
 

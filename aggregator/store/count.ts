@@ -20,6 +20,7 @@ interface Counted {
 
 interface Total {
   stored: number
+  kept: number
   rejected: number
   damaged: { seq: number; written: number; found: number }[]
 }
@@ -37,12 +38,16 @@ export class Counter {
     const totals = new Map<number, Total>()
     const totalOf = (stream: number) => {
       let total = totals.get(stream)
-      if (!total) totals.set(stream, (total = { stored: 0, rejected: 0, damaged: [] }))
+      if (!total) totals.set(stream, (total = { stored: 0, kept: 0, rejected: 0, damaged: [] }))
       return total
     }
     for (const segment of segments) {
       const { found, damaged } = await this.countSegment(context, segment)
-      for (const [stream, rows] of found) totalOf(stream).stored += rows
+      for (const [stream, rows] of found) {
+        const total = totalOf(stream)
+        total.stored += rows
+        total.kept += rows
+      }
       for (const { stream, ...batch } of damaged) totalOf(stream).damaged.push(batch)
     }
     for (const [stream, removed, rejected] of await context.rows(

@@ -40,6 +40,11 @@ export class Names {
     return id
   }
 
+  /** Of a name whose row was removed. Its number is not given to another. */
+  forget(name: string): void {
+    this.#ids.delete(name)
+  }
+
   async save({ sql }: Connection): Promise<void> {
     if (this.#pending.length === 0) return
     const appender = await sql.createAppender(this.#table)

@@ -130,6 +130,7 @@ const handlers: {
     return { position: engine.state.position, streams: engine.state.streams() }
   },
   write,
+  forget: async (streams) => (await current()).engine.forget(streams),
   count: async (device, signal) => {
     const { maintenance } = await current()
     return maintenance.layout.run(() =>

@@ -92,6 +92,10 @@ class WorkerStore implements DuckStore {
     return this.#call('write', request, undefined, [request.values])
   }
 
+  forget(streams: readonly string[]): Promise<string[]> {
+    return this.#call('forget', streams)
+  }
+
   count(device?: string): Promise<StreamCount[]> {
     return this.#call('count', device)
   }

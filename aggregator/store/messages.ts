@@ -33,6 +33,7 @@ export interface MaintainRequest {
 export interface Calls {
   load: { ask: undefined; answer: { position: Record<string, number>; streams: [string, Uint8Array][] } }
   write: { ask: WriteRequest; answer: StoreReceipt[] }
+  forget: { ask: readonly string[]; answer: string[] }
   count: { ask: string | undefined; answer: StreamCount[] }
   status: { ask: undefined; answer: Awaited<ReturnType<Store['status']>> }
   maintain: { ask: MaintainRequest; answer: undefined }

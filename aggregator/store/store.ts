@@ -31,6 +31,8 @@ export interface StreamCount {
   readonly stream: string
   /** Rows that are there now, and those that retention removed. */
   readonly stored: number
+  /** Of those, rows that are there now; absent where the store does not tell. */
+  readonly kept?: number
   /** Records that `write` refused, kept in its transaction (as in the receipts). */
   readonly rejected: number
   /** Batches that were written whole and of which rows are missing now: sequence number, written, found. */
@@ -48,6 +50,11 @@ export interface Store extends AsyncDisposable {
   load(): Promise<{ position: Position; streams: Map<string, Uint8Array> }>
   /** One transaction: rows, position and stream state, all or nothing. Rejects with RetryableError when it may work later. */
   write(batches: readonly StoreBatch[], state: WriterState): Promise<readonly StoreReceipt[]>
+  /**
+   * Gives up the totals of those streams of which it holds no row any more, and says which they were; absent where it
+   * keeps none. What stays counts on.
+   */
+  forget?(streams: readonly string[]): Promise<string[]>
   /** Counts rows; costs a scan of narrow columns. Of all devices, or one. */
   count(device?: string): Promise<StreamCount[]>
   readonly queries: Queries

@@ -94,6 +94,33 @@ export class Engine {
     return this.lock.run(() => this.#write(request))
   }
 
+  /** Forgets names and totals of the streams of which no row is left, and says which they were. */
+  forget(streams: readonly string[]): Promise<string[]> {
+    return this.lock.run(async () => {
+      const names = this.dictionaries.streams
+      const ids = new Map<number, string>()
+      for (const name of streams) {
+        const id = names.find(name)
+        if (id !== undefined) ids.set(id, name)
+      }
+      if (ids.size > 0) {
+        const used = await this.database.rows(
+          `SELECT DISTINCT stream FROM batches WHERE stream IN (${[...ids.keys()].join(',')})`,
+        )
+        for (const [id] of used) ids.delete(Number(id))
+      }
+      const gone = [...ids.keys()].join(',')
+      if (gone !== '')
+        await this.database.transaction(() =>
+          this.database.run(
+            `DELETE FROM tally WHERE stream IN (${gone}); DELETE FROM streams WHERE id IN (${gone})`,
+          ),
+        )
+      for (const name of ids.values()) names.forget(name)
+      return [...ids.values()]
+    })
+  }
+
   async #write(request: WriteRequest): Promise<Stored[]> {
     const receipts: Stored[] = []
     if (request.batches.some(({ signal }) => signal === 'metrics')) await this.series.ready(this.database)
