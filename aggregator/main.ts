@@ -9,7 +9,7 @@ import { systemClock as clock } from '../collector/clock.ts'
 import { identityFile, resolveIdentity } from '../collector/identity.ts'
 import { Logger } from '../collector/logger.ts'
 import { streamKey } from '../plugins/contract/batch.ts'
-import { PermanentError, messageOf } from '../plugins/contract/errors.ts'
+import { messageOf } from '../plugins/contract/errors.ts'
 import { connectToParent, stopSignal } from '../plugins/contract/parent.ts'
 import type { PeerMessage } from '../plugins/contract/parent.ts'
 import { ports } from '../plugins/contract/options.ts'
@@ -86,6 +86,10 @@ export async function main(options: ProgramOptions): Promise<void> {
       directory,
       maxBytes: storeBytes,
       log,
+      onEnd(error) {
+        log.error('the store has ended, and so does the aggregator', { error: messageOf(error) })
+        process.exit(1)
+      },
     }),
   )
   const devices = openDevices(journal.table('dpulse_registry'), clock, log)

@@ -21,6 +21,8 @@ import type { Store, StoreBatch, StoreReceipt, StreamCount, WriterState } from '
 
 export interface DuckStoreOptions extends Partial<DuckStoreSettings> {
   log: Log
+  /** The store's thread died, and nothing will be answered any more. */
+  onEnd?: (error: Error) => void
 }
 
 export interface DuckStore extends Store {
@@ -39,14 +41,14 @@ interface Waiting {
  * RetryableError DISK_FULL.
  */
 export async function openDuckStore(directory: string, options: DuckStoreOptions): Promise<DuckStore> {
-  const { log, ...given } = options
+  const { log, onEnd, ...given } = options
   // Built, both files are JavaScript.
   const file = import.meta.url.endsWith('.ts') ? './duckdb-worker.ts' : './duckdb-worker.js'
   const worker = new Worker(new URL(file, import.meta.url), {
     workerData: { directory, settings: settingsOf(given) },
     name: 'store',
   })
-  const store = new WorkerStore(worker, log)
+  const store = new WorkerStore(worker, log, onEnd)
   await store.opened
   return store
 }
@@ -55,25 +57,33 @@ class WorkerStore implements DuckStore {
   readonly #worker: Worker
   readonly #waiting = new Map<number, Waiting>()
   #next = 1
+  #isOpen = false
   #ended: Error | undefined
   #closed: Promise<void> | undefined
   readonly opened: Promise<void>
   readonly queries: Queries
 
-  constructor(worker: Worker, log: Log) {
+  constructor(worker: Worker, log: Log, onEnd?: (error: Error) => void) {
     this.#worker = worker
     const opening = Promise.withResolvers<void>()
     this.opened = opening.promise
     worker.on('message', (message: FromWorker) => {
       if ('log' in message) log[message.log.level](message.log.message, message.log.fields)
-      else if ('opened' in message) opening.resolve()
-      else if ('openFailed' in message) {
+      else if ('opened' in message) {
+        this.#isOpen = true
+        opening.resolve()
+      } else if ('openFailed' in message) {
         opening.reject(errorOf(message.openFailed))
         void worker.terminate()
       } else this.#settle(message)
     })
-    worker.on('error', (error) => this.#end(error, opening.reject))
-    worker.on('exit', () => this.#end(new Error('the thread of the store has ended'), opening.reject))
+    const end = (error: Error): void => {
+      const isNews = this.#ended === undefined && this.#closed === undefined && this.#isOpen
+      this.#end(error, opening.reject)
+      if (isNews) onEnd?.(error)
+    }
+    worker.on('error', end)
+    worker.on('exit', () => end(new Error('the thread of the store has ended')))
     this.queries = {
       logs: (query, signal) => this.#call('logs', query, signal),
       metrics: (device, signal) => this.#call('metrics', device, signal),

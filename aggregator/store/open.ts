@@ -14,6 +14,8 @@ export interface StoreChoice {
   directory: string
   maxBytes: number
   log: Log
+  /** The store cannot go on; whoever keeps this program running starts it anew. */
+  onEnd: (error: Error) => void
 }
 
 /** @throws PermanentError CONFIG_INVALID, CREDENTIAL_MISSING, or what the embedded store throws. */
@@ -27,6 +29,7 @@ export async function openStore(choice: StoreChoice): Promise<Store> {
       segmentRows: config.segment_rows,
       retentionMs: config.retention,
       log,
+      onEnd: choice.onEnd,
     })
   }
   const { parseInfluxAddress } = await import('./influx/address.ts')
