@@ -97,7 +97,7 @@ export async function allCountedOnce(
   place: Place,
   brokers: readonly string[],
   folder: string,
-  { session, devices, seq }: { session: string; devices: string[]; seq(): number },
+  { session, devices, seq }: { session: string; devices: string[]; seq: () => number },
 ): Promise<void> {
   const observer = await openTestKafka(place, {
     brokers,
