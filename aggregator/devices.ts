@@ -58,12 +58,18 @@ export function openDevices(table: JournalTable, clock: Clock, log: Log): Device
 
   for (const [key, value] of table.entries()) {
     if (!key.startsWith('device/')) continue
-    const stored = JSON.parse(Buffer.from(value).toString()) as Omit<Entry, 'lastSeenUnixNano'> & {
-      lastSeen: string
-    }
-    const { lastSeen, ...rest } = stored
-    entries.set(rest.device, { ...rest, lastSeenUnixNano: BigInt(lastSeen) })
+    const entry = decode(value)
+    entries.set(entry.device, entry)
   }
+  // Where several aggregators share the journal, each hears of some records only.
+  table.watch?.((key, value) => {
+    if (!key.startsWith('device/')) return
+    const device = key.slice('device/'.length)
+    if (!value) return void entries.delete(device)
+    const entry = decode(value)
+    const known = entries.get(device)
+    if (!known || known.lastSeenUnixNano < entry.lastSeenUnixNano) entries.set(device, entry)
+  })
 
   function save(entry: Entry): void {
     savedUnixNano.set(entry.device, entry.lastSeenUnixNano)
@@ -205,6 +211,14 @@ export function openDevices(table: JournalTable, clock: Clock, log: Log): Device
       await Promise.all(writing)
     },
   }
+}
+
+function decode(value: Uint8Array): Entry {
+  const { lastSeen, ...rest } = JSON.parse(Buffer.from(value).toString()) as Omit<
+    Entry,
+    'lastSeenUnixNano'
+  > & { lastSeen: string }
+  return { ...rest, lastSeenUnixNano: BigInt(lastSeen) }
 }
 
 /** A run that knows where another one's streams ended has its buffer: that one is over, though its batches still come. */

@@ -125,7 +125,7 @@ async function create(
 }
 
 /** Brokers hear of a new topic one after the other; until all have, some say that there is none. */
-async function leaders(admin: Admin, names: readonly string[]): Promise<void> {
+export async function leaders(admin: Admin, names: readonly string[]): Promise<void> {
   let failure: unknown
   for (let attempt = 0; attempt < 100; attempt++) {
     try {

@@ -4,7 +4,7 @@
 import type { Clock, Log } from '../../plugins/contract/define.ts'
 import { parseStreamKey } from '../../plugins/contract/batch.ts'
 import { decompressSync } from '../../plugins/protocols/compression.ts'
-import { PermanentError } from '../../plugins/contract/errors.ts'
+import { PermanentError, messageOf } from '../../plugins/contract/errors.ts'
 import { positionKey, signalTopics } from './journal.ts'
 import type { Journal, Position, TableName } from './journal.ts'
 import { connectKafka, failureOf } from './kafka-client.ts'
@@ -26,6 +26,7 @@ export type KafkaJournalOptions = KafkaSettings & {
 
 const maxBatchBytes = 16 * 1024 * 1024
 const adviseMs = 5000
+const patienceMs = 20_000
 
 /** @throws PermanentError CONFIG_INVALID where topics cannot be used; RetryableError where no broker answers. */
 export async function openKafkaJournal(options: KafkaJournalOptions): Promise<Journal> {
@@ -34,12 +35,9 @@ export async function openKafkaJournal(options: KafkaJournalOptions): Promise<Jo
   const kafka = connectKafka(options, log)
   const admin = kafka.admin()
   open.defer(() => admin.disconnect())
-  const topics = await (async () => {
+  const topics = await patiently(options, async () => {
     await admin.connect()
     return ensureTopics(admin, options, log)
-  })().catch((error: unknown) => {
-    if (error instanceof PermanentError) throw error
-    throw failureOf(`no answer from Kafka at ${options.brokers.join(', ')}`, error)
   })
   const { partitions, messageBytes } = topics
   const partitionOf = (device: string): number => partitionFor(device, partitions)
@@ -67,7 +65,7 @@ export async function openKafkaJournal(options: KafkaJournalOptions): Promise<Jo
     log,
   })
   open.defer(() => tables.close())
-  await Promise.all([senders.connect(), marks.look()])
+  await patiently(options, () => Promise.all([senders.connect(), marks.look()]))
   const stopping = new AbortController()
   const watching = marks.run(stopping.signal)
   open.defer(async () => {
@@ -122,6 +120,25 @@ export async function openKafkaJournal(options: KafkaJournalOptions): Promise<Jo
     async [Symbol.asyncDispose]() {
       await resources.disposeAsync()
     },
+  }
+}
+
+/** A cluster that is just starting answers with this and that before it is ready. */
+async function patiently<T>(
+  { clock, brokers, log }: KafkaJournalOptions,
+  task: () => Promise<T>,
+): Promise<T> {
+  const began = clock.elapsedMs()
+  for (;;) {
+    try {
+      return await task()
+    } catch (error) {
+      if (error instanceof PermanentError) throw error
+      const what = `no answer from Kafka at ${brokers.join(', ')}`
+      if (clock.elapsedMs() - began > patienceMs) throw failureOf(what, error)
+      log.warn(what, { error: messageOf(error) })
+      await clock.delay(1000, AbortSignal.timeout(2000))
+    }
   }
 }
 

@@ -16,7 +16,7 @@ describe('a group of aggregators', () => {
     const traffic = startTraffic(place, brokers)
     const second = startMemberProcess(place, folder, brokers)
     await eventually('both have half', 30, () => first.owned().length === 3 && second.owned().length === 3)
-    expect([...first.owned(), ...second.owned()].sort()).toEqual(all)
+    expect([...first.owned(), ...second.owned()].toSorted((a, b) => a - b)).toEqual(all)
     second.child.kill('SIGKILL')
     const killedMs = performance.now()
     await eventually('the first has all again', 15, () => first.owned().length === all.length)

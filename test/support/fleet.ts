@@ -97,11 +97,16 @@ const post = (portOffset: number, body: string): Promise<Response> =>
     signal: AbortSignal.timeout(40_000),
   })
 
-const requestOf = (name: string, first: number, count: number): string =>
+const requestOf = (name: string, first: number, count: number, device: string | undefined): string =>
   JSON.stringify({
     resourceLogs: [
       {
-        resource: { attributes: [{ key: 'service.name', value: { stringValue: name } }] },
+        resource: {
+          attributes: [
+            { key: 'service.name', value: { stringValue: name } },
+            ...(device === undefined ? [] : [{ key: 'host.id', value: { stringValue: device } }]),
+          ],
+        },
         scopeLogs: [
           {
             logRecords: Array.from({ length: count }, (_, index) => ({
@@ -121,7 +126,17 @@ const requestOf = (name: string, first: number, count: number): string =>
  */
 export function startSender(
   portOffset: number,
-  { name, perRequest, everyMs }: { name: string; perRequest: number; everyMs: number },
+  {
+    name,
+    perRequest,
+    everyMs,
+    devices,
+  }: {
+    name: string
+    perRequest: number
+    everyMs: number
+    /** Each request is about another. */ devices?: number
+  },
 ) {
   /** How often each record was sent. */
   const sends: number[] = []
@@ -130,7 +145,8 @@ export function startSender(
   const under = new Set<Promise<void>>()
   let acknowledged = 0
   async function deliver(first: number): Promise<void> {
-    const body = requestOf(name, first, perRequest)
+    const device = devices === undefined ? undefined : `dpu-${(first / perRequest) % devices}`
+    const body = requestOf(name, first, perRequest, device)
     const began = performance.now()
     for (;;) {
       for (let index = first; index < first + perRequest; index++) sends[index] = (sends[index] ?? 0) + 1

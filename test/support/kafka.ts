@@ -1,13 +1,15 @@
 // Kafka for tests: the cluster that the environment names, with topics and a group of their own for each test.
 import { onTestFinished } from 'vitest'
 import kafkajs from 'kafkajs'
-import type { Kafka } from 'kafkajs'
+import type { ITopicConfig, Kafka } from 'kafkajs'
 import { ulid } from 'ulid'
 import { openKafkaJournal } from '../../aggregator/journal/kafka.ts'
 import type { KafkaJournalOptions } from '../../aggregator/journal/kafka.ts'
 import type { Journal } from '../../aggregator/journal/journal.ts'
+import type { KafkaSettings } from '../../aggregator/journal/kafka-client.ts'
 import { Senders } from '../../aggregator/journal/kafka-sender.ts'
 import type { Outgoing } from '../../aggregator/journal/kafka-sender.ts'
+import { leaders } from '../../aggregator/journal/kafka-topics.ts'
 import { sealBatch } from '../../plugins/contract/batch.ts'
 import { LogsEncoder } from '../../plugins/contract/encoder.ts'
 import { encodeResource } from '../../plugins/contract/values.ts'
@@ -37,11 +39,11 @@ export function kafkaPlace(addresses: readonly string[] = brokers): { prefix: st
   return { prefix: `${name}.`, group: name }
 }
 
-export function openTestKafka(
+export function kafkaSettings(
   place: { prefix: string; group: string },
-  options: Partial<KafkaJournalOptions> = {},
-): Promise<Journal> {
-  return openKafkaJournal({
+  options: Partial<KafkaSettings> = {},
+): KafkaSettings {
+  return {
     ...place,
     brokers,
     partitions: 3,
@@ -50,6 +52,16 @@ export function openTestKafka(
     create: true,
     sessionTimeoutMs: 6000,
     alone: false,
+    ...options,
+  }
+}
+
+export function openTestKafka(
+  place: { prefix: string; group: string },
+  options: Partial<KafkaJournalOptions> = {},
+): Promise<Journal> {
+  return openKafkaJournal({
+    ...kafkaSettings(place),
     log: testContext().log,
     clock: systemClock,
     ...options,
@@ -106,4 +118,13 @@ export function logsOf(device: string, count: number): Uint8Array {
     encoder.end()
   }
   return encoder.finish(device, 'log').bytes
+}
+
+/** A topic that a person made. */
+export async function makeTopic(topic: ITopicConfig): Promise<void> {
+  const admin = plainKafka().admin()
+  await admin.connect()
+  await admin.createTopics({ waitForLeaders: false, topics: [topic] })
+  await leaders(admin, [topic.topic])
+  await admin.disconnect()
 }

@@ -97,7 +97,7 @@ export async function allCountedOnce(
   place: Place,
   brokers: readonly string[],
   folder: string,
-  { session, devices, seq }: { session: string; devices: string[]; seq(): number },
+  { session, devices, seq }: { session: string; devices: string[]; seq: () => number },
 ): Promise<void> {
   const observer = await openTestKafka(place, {
     brokers,
@@ -115,7 +115,7 @@ export async function allCountedOnce(
         account?.records === total && account.acknowledged.through === seq() && stream?.records === total
       return isRight ? [] : [`${device}: ${account?.records} and ${stream?.records} of ${total}`]
     })
-  await eventually('all is counted', 60, () => {
+  await eventually('all is counted', 120, () => {
     const found = wrong()
     if (found.length > 0) throw new Error(found.join('; '))
     return true

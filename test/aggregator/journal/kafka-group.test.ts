@@ -123,7 +123,7 @@ describe('two aggregators in one group', () => {
     )
     expect(both).toHaveLength(2)
     const own = [first, second].map(({ journal }) => [...(journal.shared?.owned() ?? [])])
-    expect(own.flat().sort()).toEqual([0, 1, 2])
+    expect(own.flat().toSorted((a, b) => a - b)).toEqual([0, 1, 2])
     expect(own.every((list) => list.length >= 1)).toBe(true)
     expect(await storedIn(path)).toEqual(expected)
     for (const device of devices) {
