@@ -11,7 +11,9 @@ import type { InfluxAddress, InfluxSettings } from './address.ts'
 import { prepareBuckets } from './buckets.ts'
 import type { Buckets } from './buckets.ts'
 import { Connection } from './connection.ts'
-import { Lines } from './line.ts'
+import { Audit, Written } from './audit.ts'
+import { Bodies } from './bodies.ts'
+import type { Lines } from './line.ts'
 import { LogLines, ServiceTags } from './log-lines.ts'
 import { prepareTasks } from './downsample.ts'
 import { knownOf } from './known.ts'
@@ -27,10 +29,18 @@ import { Series } from './series.ts'
 /** No batch is larger when it is decompressed; those on the wire are below 1 MB. */
 const bareLimit = 32 * 1024 * 1024
 const yieldBatches = 40
+/** InfluxDB takes one while the next is written here. */
+const bodiesAtOnce = 2
+const auditMs = 600_000
 
 export type InfluxStoreOptions = Partial<InfluxSettings> &
   InfluxAddress &
   Pick<InfluxSettings, 'token'> & { log: Log }
+
+export interface InfluxStore extends Store {
+  /** Has InfluxDB count what it confirmed, of all hours that are over; what is missing is in `status`. */
+  audit(nowMs?: number): Promise<void>
+}
 
 /** What is known of InfluxDB once it has answered. */
 interface Prepared {
@@ -41,14 +51,14 @@ interface Prepared {
  * The store on the InfluxDB that `options` name. It need not be up: whatever is written waits until it is.
  * @throws PermanentError CREDENTIAL_MISSING where there is no token.
  */
-export function openInfluxStore(options: InfluxStoreOptions): Store {
+export function openInfluxStore(options: InfluxStoreOptions): InfluxStore {
   const { log, ...given } = options
   const settings = influxSettings(given)
   settings.token()
-  return new InfluxStore(settings, log)
+  return new StoreOnInflux(settings, log)
 }
 
-class InfluxStore implements Store {
+class StoreOnInflux implements InfluxStore {
   readonly #settings: InfluxSettings
   readonly #connection: Connection
   readonly #log: Log
@@ -56,18 +66,22 @@ class InfluxStore implements Store {
   readonly #series: Series
   readonly #logLines: LogLines
   readonly #pointLines: PointLines
-  readonly #lines = new Map<string, Lines>()
   #preparing: Promise<Prepared> | undefined
   /** Records that InfluxDB confirmed since the start. */
   #stored = 0
   #error: string | undefined
   readonly #ended = new AbortController()
+  readonly #audit: Audit
+  #last: readonly StoreBatch[] | undefined
   readonly keepsState = false
   readonly queries: Queries
 
   constructor(settings: InfluxSettings, log: Log) {
     this.#settings = settings
     this.#connection = new Connection(settings)
+    this.#audit = new Audit(log)
+    const timer = setInterval(() => void this.audit(), auditMs).unref()
+    this.#ended.signal.addEventListener('abort', () => clearInterval(timer), { once: true })
     this.#log = log
     this.#services = new ServiceTags(settings.maxServices)
     this.#series = new Series(settings.maxSeries, settings.tags)
@@ -105,7 +119,6 @@ class InfluxStore implements Store {
       return receipts
     } catch (error) {
       this.#series.settle(false)
-      for (const lines of this.#lines.values()) lines.clear()
       this.#error = messageOf(error)
       // A bucket that is gone is made again.
       if (error instanceof RetryableError && error.code === 'PEER_REFUSED') this.#preparing = undefined
@@ -116,25 +129,35 @@ class InfluxStore implements Store {
   async #put(batches: readonly StoreBatch[]): Promise<StoreReceipt[]> {
     const { buckets } = await this.#prepared()
     const receipts: { stored: number; rejected: number }[] = []
-    const flush = async (bucket: string, lines: Lines): Promise<void> => {
-      for (const { owner } of await this.#send(bucket, lines)) {
+    const written = new Written()
+    const bodies = new Bodies(bodiesAtOnce, async (bucket, lines) => {
+      const rejected = await this.#send(bucket, lines)
+      written.add(bucket, lines, batches, new Set(rejected.map(({ index }) => index)))
+      for (const { owner } of rejected) {
         const receipt = receipts[owner]
         // A line of the catalogue is of no batch.
         if (!receipt) continue
         receipt.stored--
         receipt.rejected++
       }
+    })
+    try {
+      for (const [index, batch] of batches.entries()) {
+        // Lets others in: encoding 100,000 lines takes some 200 ms.
+        if (index % yieldBatches === yieldBatches - 1) await setImmediate()
+        const bucket = buckets.of(batch.header.class)
+        const lines = bodies.of(bucket)
+        receipts.push(this.#add(batch, index, lines))
+        if (lines.bytes >= this.#settings.bodyBytes) await bodies.send(bucket)
+      }
+    } finally {
+      // Also after a failure: nothing of this write may be under way when it is repeated.
+      await bodies.finish()
     }
-    for (const [index, batch] of batches.entries()) {
-      // Lets others in: encoding 100,000 lines takes some 200 ms.
-      if (index % yieldBatches === yieldBatches - 1) await setImmediate()
-      const bucket = buckets.of(batch.header.class)
-      const lines = this.#linesOf(bucket)
-      receipts.push(this.#add(batch, index, lines))
-      if (lines.bytes >= this.#settings.bodyBytes) await flush(bucket, lines)
-    }
-    for (const [bucket, lines] of this.#lines) if (lines.count > 0) await flush(bucket, lines)
     this.#series.settle(true)
+    // A write that is repeated as a whole, because its state could not be saved, counts once.
+    if (this.#last !== batches) this.#audit.confirm(written)
+    this.#last = batches
     this.#complain()
     for (const { stored } of receipts) this.#stored += stored
     return receipts
@@ -165,15 +188,8 @@ class InfluxStore implements Store {
     }
   }
 
-  #linesOf(bucket: string): Lines {
-    let lines = this.#lines.get(bucket)
-    if (!lines) this.#lines.set(bucket, (lines = new Lines()))
-    return lines
-  }
-
   async #send(bucket: string, lines: Lines): Promise<Rejected[]> {
     const rejected = await sendLines(this.#connection, bucket, lines)
-    lines.clear()
     if (rejected.length > 0) await setAside(this.#connection, bucket, rejected, this.#log)
     return rejected
   }
@@ -211,8 +227,15 @@ class InfluxStore implements Store {
     return { buckets }
   }
 
+  async audit(nowMs = Date.now()): Promise<void> {
+    const prepared = await this.#prepared().catch(() => undefined)
+    if (!prepared?.buckets.managed) return
+    await this.#audit.look(this.#connection, prepared.buckets, nowMs, this.#ended.signal)
+  }
+
   async status(): ReturnType<Store['status']> {
-    const error = this.#error === undefined ? {} : { error: this.#error }
+    const what = this.#error ?? this.#audit.failure
+    const error = what === undefined ? {} : { error: what }
     return { bytes: 0, rows: this.#stored, files: 0, oldestUnixNano: undefined, ...error }
   }
 

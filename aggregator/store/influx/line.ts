@@ -17,16 +17,20 @@ export class Lines {
   #ends = new Uint32Array(4096)
   /** Number of the batch in the write, or -1 for what is of none. */
   #owners = new Int32Array(4096)
+  /** The hour since 1970 of its stored time. */
+  #hours = new Uint32Array(4096)
   count = 0
 
   /** Ends the line that was written. */
-  end(owner: number): void {
+  end(owner: number, hour = 0): void {
     this.out.byte(0x0a)
     if (this.count === this.#ends.length) {
       this.#ends = grown(this.#ends, new Uint32Array(this.count * 2))
       this.#owners = grown(this.#owners, new Int32Array(this.count * 2))
+      this.#hours = grown(this.#hours, new Uint32Array(this.count * 2))
     }
     this.#ends[this.count] = this.out.position
+    this.#hours[this.count] = hour
     this.#owners[this.count++] = owner
   }
 
@@ -36,6 +40,10 @@ export class Lines {
 
   owner(line: number): number {
     return this.#owners[line] ?? -1
+  }
+
+  hour(line: number): number {
+    return this.#hours[line] ?? 0
   }
 
   line(index: number): Buffer {
@@ -144,11 +152,15 @@ function digits(out: Writer, value: number, least: number): void {
   out.position = end
 }
 
-/** The time of a point: that of the record with its low bits replaced by `number`. */
-export function pointTime(out: Writer, low: number, high: number, number: number): void {
+export const hourNano = 3_600_000_000_000n
+
+/** The time of a point: that of the record with its low bits replaced by `number`. Its hour since 1970. */
+export function pointTime(out: Writer, low: number, high: number, number: number): number {
   out.byte(0x20)
   // Beyond what InfluxDB can hold nothing is stored: such times are suspect, and go by their arrival.
   integer(out, ((low & ~numberMask) | number) >>> 0, high)
+  // Without its low bits a time is exact as a double.
+  return Math.floor(nanoOf((low & ~numberMask) >>> 0, high) / 3.6e12)
 }
 
 /** The number of a batch's first record in its stream. What comes after it adds its place. */

@@ -105,18 +105,19 @@ export class LogLines {
       while (cursor.next()) {
         const index = seen++
         const mark = lines.out.position
+        let hour = 0
         try {
           if (cursor.resourceIndex !== resourceIndex) {
             resourceIndex = cursor.resourceIndex
             this.#readResource(cursor)
           }
-          this.#line(lines.out, cursor, place, index, (first + index) % (numberMask + 1))
+          hour = this.#line(lines.out, cursor, place, index, (first + index) % (numberMask + 1))
         } catch (error) {
           if (!(error instanceof WireError)) throw error
           lines.out.position = mark
           continue
         }
-        lines.end(place.owner)
+        lines.end(place.owner, hour)
         stored++
       }
     } catch (error) {
@@ -142,7 +143,7 @@ export class LogLines {
     this.#service = this.#services.of(text, 0, text.length)
   }
 
-  #line(out: Writer, cursor: LogCursor, place: LinePlace, index: number, number: number): void {
+  #line(out: Writer, cursor: LogCursor, place: LinePlace, index: number, number: number): number {
     const { bytes, attributes } = cursor
     const times = timesOf(cursor, place)
     const scratch = this.#scratch
@@ -178,8 +179,9 @@ export class LogLines {
     } else time(out, ',observed_time_unix_nano=', cursor.observedLow, cursor.observedHigh)
     if (times.suspect) {
       time(out, ',arrived_unix_nano=', place.arrivedLow, place.arrivedHigh)
-      pointTime(out, place.arrivedLow, place.arrivedHigh, number)
-    } else pointTime(out, times.low, times.high, number)
+      return pointTime(out, place.arrivedLow, place.arrivedHigh, number)
+    }
+    return pointTime(out, times.low, times.high, number)
   }
 
   #body(out: Writer, { bytes, body }: LogCursor): void {

@@ -53,6 +53,7 @@ export class PointLines {
         const index = seen++
         const count = lines.count
         let mark = lines.out.position
+        let hour = 0
         try {
           if (cursor.resourceIndex !== resourceIndex) {
             resourceIndex = cursor.resourceIndex
@@ -67,13 +68,13 @@ export class PointLines {
             continue
           }
           if (lines.count > count) mark = lines.out.position
-          this.#line(lines.out, cursor, place, detail, entry, first, index)
+          hour = this.#line(lines.out, cursor, place, detail, entry, first, index)
         } catch (error) {
           if (!(error instanceof WireError)) throw error
           lines.out.position = mark
           continue
         }
-        lines.end(place.owner)
+        lines.end(place.owner, hour)
         stored++
       }
     } catch (error) {
@@ -91,7 +92,7 @@ export class PointLines {
     entry: Entry,
     first: number,
     index: number,
-  ): void {
+  ): number {
     out.raw(entry.head)
     if (cursor.type === 'gauge' || cursor.type === 'sum') numberFields(out, cursor)
     else distributionFields(out, detail)
@@ -109,7 +110,7 @@ export class PointLines {
     const low = times.suspect ? place.arrivedLow : times.low
     const high = times.suspect ? place.arrivedHigh : times.high
     if (times.suspect) time(out, ',arrived_unix_nano=', low, high)
-    pointTime(out, low, high, (first + this.#place(entry.series, low, high, index)) % (numberMask + 1))
+    return pointTime(out, low, high, (first + this.#place(entry.series, low, high, index)) % (numberMask + 1))
   }
 
   /**

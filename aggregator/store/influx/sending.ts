@@ -5,6 +5,8 @@ import type { Lines } from './line.ts'
 
 export interface Rejected {
   readonly owner: number
+  /** Its number among the lines. */
+  readonly index: number
   readonly line: string
   readonly reason: string
 }
@@ -21,7 +23,12 @@ export async function sendLines(connection: Connection, bucket: string, lines: L
   const reject = (some: readonly number[], reason: string): void => {
     for (const index of some) {
       const line = lines.line(index).toString('utf8').trimEnd()
-      rejected.push({ owner: lines.owner(index), line: line.slice(0, lineLimit).toWellFormed(), reason })
+      rejected.push({
+        owner: lines.owner(index),
+        index,
+        line: line.slice(0, lineLimit).toWellFormed(),
+        reason,
+      })
     }
   }
 

@@ -1,10 +1,19 @@
 // What is peculiar to the store on InfluxDB: a real one refuses, repeats, keeps and forgets as it does.
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest'
 import { parseInfluxAddress } from '../../../aggregator/store/influx/address.ts'
-import type { Store } from '../../../aggregator/store/store.ts'
+import type { InfluxStore } from '../../../aggregator/store/influx/influxdb.ts'
 import { hourNano, logBatch, noState, pointBatch, recordLog, secondNano } from './batches.ts'
 import { never, now } from './fixture.ts'
-import { askInflux, bucketsOf, influx, influxStore, newBucket, removeBuckets, writeLines } from './influx.ts'
+import {
+  askInflux,
+  bucketsOf,
+  deletePoints,
+  influx,
+  influxStore,
+  newBucket,
+  removeBuckets,
+  writeLines,
+} from './influx.ts'
 
 const log = recordLog()
 const declared = {
@@ -29,7 +38,7 @@ describe('the address of --store', () => {
 
 describe.skipIf(!influx)(`InfluxDB${influx ? '' : ' (INFLUX_URL names none)'}`, () => {
   let bucket = ''
-  let store: Store
+  let store: InfluxStore
   beforeEach(() => {
     bucket = newBucket()
     log.lines.length = 0
@@ -215,6 +224,40 @@ describe.skipIf(!influx)(`InfluxDB${influx ? '' : ' (INFLUX_URL names none)'}`, 
       const [found] = await store.queries.query({ metric: name, where: [], limit: 10, ...range }, never)
       expect(found).toMatchObject({ metric: name, attributes, points: [[expect.anything(), index]] })
     }
+  })
+
+  test('points that it confirmed and that are gone are found out by device and hour, whole hours are not', async () => {
+    const at = now - 2n * hourNano
+    const batches = ['dpu-1', 'dpu-2'].flatMap((device) => [
+      logBatch({ seq: 1, device }, [
+        { time: at, body: 'x' },
+        { time: at, body: 'y' },
+      ]),
+      pointBatch({ seq: 1, device }, declared, [
+        { time: at, name: 'test.level', value: 1 },
+        { time: at, name: 'test.other', value: 1 },
+      ]),
+    ])
+    await store.write(batches, noState)
+    // Its state was not saved: the whole is repeated.
+    await store.write(batches, noState)
+    await store.audit()
+    expect((await store.status()).error).toBeUndefined()
+    await store.write([logBatch({ seq: 2 }, [{ time: at, body: 'z' }])], noState)
+    await deletePoints(bucket, '_measurement="test.other" AND "host.id"="dpu-1"')
+    await store.audit()
+    // The hour agreed once: only what was written since is looked at.
+    expect((await store.status()).error).toBeUndefined()
+    await store.write([logBatch({ seq: 3, device: 'dpu-2' }, [{ time: at, body: 'z' }])], noState)
+    await deletePoints(bucket, '"host.id"="dpu-2"')
+    await store.audit()
+    expect((await store.status()).error).toContain('1 points less than it confirmed')
+    expect(log.lines).toContainEqual(
+      expect.objectContaining({
+        message: 'points that InfluxDB confirmed are gone',
+        fields: expect.objectContaining({ device: 'dpu-2', confirmed: 1, found: 0 }) as unknown,
+      }),
+    )
   })
 
   test('services beyond the limit are stored without the tag, and found by it nevertheless', async () => {

@@ -3,8 +3,7 @@
 import { InfluxDB } from '@influxdata/influxdb-client'
 import { BucketsAPI, TasksAPI } from '@influxdata/influxdb-client-apis'
 import { openInfluxStore } from '../../../aggregator/store/influx/influxdb.ts'
-import type { InfluxStoreOptions } from '../../../aggregator/store/influx/influxdb.ts'
-import type { Store } from '../../../aggregator/store/store.ts'
+import type { InfluxStore, InfluxStoreOptions } from '../../../aggregator/store/influx/influxdb.ts'
 import { eventually } from '../../support/programs.ts'
 
 const { INFLUX_URL: url, INFLUX_ORG: org = 'test', INFLUX_TOKEN: token = '' } = process.env
@@ -17,7 +16,7 @@ export const newBucket = (): string => `test-${process.pid}-${Date.now().toStrin
 
 export function influxStore(
   options: Partial<InfluxStoreOptions> & Pick<InfluxStoreOptions, 'bucket' | 'log'>,
-): Store {
+): InfluxStore {
   if (!influx) throw new Error('INFLUX_URL names no InfluxDB')
   // Tasks of a test would run on after it.
   return openInfluxStore({ ...influx, downsampledMs: 0, ...options })
@@ -99,4 +98,15 @@ export async function runFlux(flux: string): Promise<void> {
   })
   const text = await response.text()
   if (!response.ok || text.includes('#datatype,string,string\r\nerror')) throw new Error(text.slice(0, 500))
+}
+
+/** Deletes what a bucket holds of a measurement, as an operator may. */
+export async function deletePoints(bucket: string, predicate: string): Promise<void> {
+  const query = new URLSearchParams({ org, bucket })
+  const answer = await fetch(`${influx?.url}/api/v2/delete?${query}`, {
+    method: 'POST',
+    headers: { authorization: `Token ${token}`, 'content-type': 'application/json' },
+    body: JSON.stringify({ start: '1970-01-01T00:00:00Z', stop: '2200-01-01T00:00:00Z', predicate }),
+  })
+  if (!answer.ok) throw new Error(await answer.text())
 }
