@@ -107,17 +107,24 @@ function find(
       reader.skip(tag)
       continue
     }
+    // The OpenTelemetry Collector writes the value before the key.
     let isIt = false
-    let value: AttributeValue | undefined
+    let valueAt = -1
     readNested(reader, () => {
       while (!reader.done) {
+        const at = reader.position
         const inner = reader.key()
         if (inner === 0x0a) isIt = reader.bytes().equals(wanted)
-        else if (inner === 0x12 && isIt) value = readNested(reader, () => readAnyValue(reader))
-        else reader.skip(inner)
+        else {
+          if (inner === 0x12) valueAt = at + 1
+          reader.skip(inner)
+        }
       }
     })
-    if (isIt) return value
+    if (!isIt) continue
+    if (valueAt < 0) return undefined
+    reader.position = valueAt
+    return readNested(reader, () => readAnyValue(reader))
   }
   return undefined
 }

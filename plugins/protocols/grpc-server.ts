@@ -68,7 +68,15 @@ export function createGrpcServer(options: GrpcServerOptions): {
     ? createSecureServer({ ...http2, ...options.tls, allowHTTP1: false, handshakeTimeout: 10_000 })
     : createServer(http2)
   const sessions = new Set<ServerHttp2Session>()
+  // Looked up when they connect: a socket that has closed meanwhile no longer says who it was.
+  const peers = new WeakMap<object, string>()
   server.on('session', (session: ServerHttp2Session) => {
+    const peer = session.socket?.remoteAddress
+    if (peer === undefined) {
+      session.destroy()
+      return
+    }
+    peers.set(session, peer)
     if (sessions.size >= limits.sessions) {
       session.destroy(undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM)
       return
@@ -83,7 +91,8 @@ export function createGrpcServer(options: GrpcServerOptions): {
   server.on('sessionError', () => undefined)
   server.on('stream', (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => {
     stream.on('error', () => undefined)
-    void new Call(stream, headers, options, limits).run()
+    const peer = (stream.session && peers.get(stream.session)) ?? 'unknown'
+    void new Call(stream, headers, peer, options, limits).run()
   })
   return { server, sessions }
 }
@@ -92,6 +101,7 @@ export function createGrpcServer(options: GrpcServerOptions): {
 class Call {
   readonly #stream: ServerHttp2Stream
   readonly #headers: IncomingHttpHeaders
+  readonly #peer: string
   readonly #options: GrpcServerOptions
   readonly #receiveMs: number
   #reserved = 0
@@ -99,11 +109,13 @@ class Call {
   constructor(
     stream: ServerHttp2Stream,
     headers: IncomingHttpHeaders,
+    peer: string,
     options: GrpcServerOptions,
     limits: GrpcServerLimits,
   ) {
     this.#stream = stream
     this.#headers = headers
+    this.#peer = peer
     this.#options = options
     this.#receiveMs = limits.receiveMs
   }
@@ -117,7 +129,7 @@ class Call {
       if (!handle) throw new GrpcError('UNIMPLEMENTED', `no method ${path}`)
       const message = await this.#receive()
       if (!message) return
-      const answer = await handle(message, peerOf(this.#stream))
+      const answer = await handle(message, this.#peer)
       await this.#succeed(answer)
     } catch (error) {
       this.#fail(error instanceof GrpcError ? error : this.#options.failure(error))
@@ -212,9 +224,4 @@ class Call {
     this.#stream.respond({ ':status': status }, { endStream: true })
     if (!this.#stream.readableEnded) this.#stream.close(constants.NGHTTP2_NO_ERROR)
   }
-}
-
-function peerOf(stream: ServerHttp2Stream): string {
-  const socket = stream.session?.socket
-  return socket?.remoteAddress ?? 'unknown'
 }

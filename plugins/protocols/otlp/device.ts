@@ -32,18 +32,28 @@ export function deviceOfResource(bytes: Buffer, start: number, end: number): str
   return undefined
 }
 
-/** The value of the KeyValue that the reader's bounds hold, where its key is `host.id`. */
+/**
+ * The value of the KeyValue that the reader's bounds hold, where its key is `host.id`. The OpenTelemetry Collector
+ * writes the value before the key.
+ */
 function hostIdOf(reader: Reader): string | undefined {
+  const { end } = reader
   let named = false
-  let text: string | undefined
+  let value = -1
   while (!reader.done) {
+    const at = reader.position
     const tag = reader.key()
     if (tag === 0x0a) named = reader.bytes().equals(key)
-    else if (tag === 0x12 && named) {
-      const value = readNested(reader, () => readAnyValue(reader))
-      if (typeof value === 'string' || typeof value === 'number' || typeof value === 'bigint')
-        text = String(value)
-    } else reader.skip(tag)
+    else {
+      if (tag === 0x12) value = at + 1
+      reader.skip(tag)
+    }
   }
-  return named ? text : undefined
+  if (!named || value < 0) return undefined
+  reader.position = value
+  const found = readNested(reader, () => readAnyValue(reader))
+  reader.position = end
+  return typeof found === 'string' || typeof found === 'number' || typeof found === 'bigint'
+    ? String(found)
+    : undefined
 }

@@ -3,6 +3,7 @@
 import { createServer } from 'node:http'
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
+import type { Socket } from 'node:net'
 import { PermanentError, RetryableError } from '../../contract/errors.ts'
 import { signals } from '../../contract/signal.ts'
 import type { Signal } from '../../contract/signal.ts'
@@ -43,13 +44,20 @@ export function createHttpServer(
     keepAliveTimeout: limits.idleMs,
     maxHeaderSize: 16 * 1024,
   }
+  // Looked up when they connect: a socket that has closed meanwhile no longer says who it was.
+  const peers = new WeakMap<object, string>()
   const listener = (request: IncomingMessage, response: ServerResponse): void => {
-    void answer(receiver, request, response)
+    void answer(receiver, request, response, peers.get(request.socket) ?? 'unknown')
   }
   const server = tls
     ? createTlsServer({ ...options, ...tls, handshakeTimeout: 10_000 }, listener)
     : createServer(options, listener)
   server.maxConnections = limits.connections
+  server.on(tls ? 'secureConnection' : 'connection', (socket: Socket) => {
+    const peer = typeof server.address() === 'string' ? 'unix' : socket.remoteAddress
+    if (peer === undefined) socket.destroy()
+    else peers.set(socket, peer)
+  })
   return server
 }
 
@@ -61,7 +69,12 @@ class Refusal extends Error {
   }
 }
 
-async function answer(receiver: Receiver, request: IncomingMessage, response: ServerResponse): Promise<void> {
+async function answer(
+  receiver: Receiver,
+  request: IncomingMessage,
+  response: ServerResponse,
+  peer: string,
+): Promise<void> {
   // A connection that breaks is told by `close`; there is nobody to answer then.
   request.on('error', () => undefined)
   response.on('error', () => undefined)
@@ -81,7 +94,7 @@ async function answer(receiver: Receiver, request: IncomingMessage, response: Se
     const bare = await unpack(body, encoding, receiver.maxRequestBytes)
     reserve(bare.length - body.length)
     const bytes = format === 'json' ? jsonToRequest(signal, bare) : bare
-    const handled = await receiver.handle({ signal, bytes, peer: request.socket.remoteAddress ?? 'unix' })
+    const handled = await receiver.handle({ signal, bytes, peer })
     send(receiver, response, 200, format, responseBody(signal, handled, format))
   } catch (error) {
     refuse(receiver, request, response, format, error)
