@@ -62,6 +62,8 @@ export class Runtime {
   #changing: Promise<void> = Promise.resolve()
   readonly #flushing = new AbortController()
   #isStopping = false
+  /** Its first configuration is in force: before that there is no source that could be missed. */
+  #hasBegun = false
 
   constructor(options: RuntimeOptions) {
     this.#options = options
@@ -122,10 +124,11 @@ export class Runtime {
 
   /** Whether all sources came up, or have said why not. */
   get isSettled(): boolean {
-    return this.sources.every(({ supervised }) => supervised.state !== 'starting')
+    return this.#hasBegun && this.sources.every(({ supervised }) => supervised.state !== 'starting')
   }
 
   get isReady(): boolean {
+    if (!this.#hasBegun) return false
     return this.sources.every(
       ({ supervised }) => supervised.state === 'running' || supervised.state === 'ended',
     )
@@ -187,6 +190,7 @@ export class Runtime {
       units.map((unit) => [unit.component.id, unit]),
     )
     for (const unit of newSources) unit.supervised.start()
+    this.#hasBegun = true
     for (const { component } of goneSources) {
       if (!this.#sources.has(component.id)) this.measures.forget(component.id, 'source')
     }

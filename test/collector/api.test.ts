@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import type { IncomingMessage } from 'node:http'
 import { text } from 'node:stream/consumers'
 import { ulid } from 'ulid'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { startApi } from '../../collector/api.ts'
 import { systemClock } from '../../collector/clock.ts'
 import { parseConfig } from '../../collector/config.ts'
@@ -92,8 +92,17 @@ describe('the API of the collector', () => {
     })
   })
 
+  test('is not ready before its first configuration is in force, though no source is missing then', async () => {
+    await using it = await started()
+    const before = await it.ask('/api/health')
+    expect([before.status, JSON.parse(before.body)]).toEqual([503, { ready: false, parts: [] }])
+    await it.start()
+    await vi.waitFor(async () => expect((await it.ask('/api/health')).status).toBe(200), 30_000)
+  })
+
   test('refuses foreign names and origins, methods that change, and paths that are not there', async () => {
     await using it = await started()
+    await it.start()
     const { port } = new URL(it.api.url)
     expect((await it.ask('/api/health', { Host: 'evil.example' })).status).toBe(403)
     expect((await it.ask('/api/health', { Origin: 'http://evil.example' })).status).toBe(403)

@@ -40,6 +40,7 @@ async function open(sample: Sample, view: string): Promise<Opened> {
   if (browser === undefined) throw new Error('no browser')
   const context = await browser.newContext({ viewport: { width: 1280, height: 900 } })
   onTestFinished(() => context.close())
+  context.setDefaultTimeout(90_000)
   const page = await context.newPage()
   const complaints: string[] = []
   page.on('pageerror', (error) => complaints.push(error.message))

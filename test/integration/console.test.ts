@@ -51,6 +51,7 @@ async function open(view: string) {
   if (browser === undefined) throw new Error('no browser')
   const context = await browser.newContext({ viewport: { width: 1280, height: 900 } })
   onTestFinished(() => context.close())
+  context.setDefaultTimeout(90_000)
   const page = await context.newPage()
   const complaints: string[] = []
   page.on('pageerror', (error) => complaints.push(error.message))
@@ -99,7 +100,7 @@ test('this machine is online, and its name leads to charts of its own readings',
     .waitFor()
   await picture(page, 'device')
   expect(complaints).toEqual([])
-}, 180_000)
+})
 
 test('a line of logger is on the open page within 2 s, and the search finds it again', async () => {
   const { page, complaints } = await open('logs')

@@ -54,15 +54,20 @@ interface Device {
 describe('two collectors under one id', () => {
   test('are both heard, both shown as a conflict, and each has an account that adds up', async () => {
     const portOffset = 7500
-    const configuration = (port: number) => `
+    const twin = (port: number, collectorApi: number) => ({
+      portOffset,
+      onTestFinished,
+      collectorApi,
+      collector: `
 collector: { id: dpu-twin }
-api: { enabled: false }
+api: { listen: ['127.0.0.1:${collectorApi}'] }
 sources: { lines: { type: syslog, tcp: '127.0.0.1:${port}' } }
 exporters: { aggregator: { type: mqtt, urls: ['mqtt://127.0.0.1:${1883 + portOffset}'] } }
 pipelines: { all: { sources: [lines], exporters: [aggregator] } }
-`
-    const one = fleetOf({ portOffset, collector: configuration(5514 + portOffset), onTestFinished })
-    const two = fleetOf({ portOffset, collector: configuration(5515 + portOffset), onTestFinished })
+`,
+    })
+    const one = fleetOf(twin(5514 + portOffset, 8601 + portOffset))
+    const two = fleetOf(twin(5515 + portOffset, 8602 + portOffset))
     one.start('aggregator')
     await one.aggregatorAnswers()
     for (const fleet of [one, two]) {

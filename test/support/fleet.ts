@@ -16,6 +16,8 @@ export interface FleetOptions {
   /** YAML. */
   collector?: string
   aggregator?: string
+  /** The port of the collector's API, where the configuration names one. */
+  collectorApi?: number
   arguments?: readonly string[]
   /** A folder of its own, removed at the end of the test, where absent. */
   data?: string
@@ -67,9 +69,12 @@ export function fleetOf(options: FleetOptions) {
       await this.collectorListens()
     },
     aggregatorAnswers: () => eventually('the aggregator answers', 90, () => healthy(portOffset)),
-    /** It says so when all its sources listen, or have said why not. */
+    /** All its sources listen. That it says it is up tells less: it does not wait for a slow one for ever. */
     collectorListens: () =>
-      eventually('the collector is up', 90, () => of('collector').output().includes('"collector is up"')),
+      eventually('the collector listens', 90, async () => {
+        const port = options.collectorApi ?? 8601 + portOffset
+        return (await fetch(`http://127.0.0.1:${port}/api/health`)).ok
+      }),
     async kill(name: Name): Promise<void> {
       const { child } = of(name)
       const gone = once(child, 'exit')
@@ -159,10 +164,13 @@ export function startSender(
     answers.push({ atMs: performance.now(), tookMs: performance.now() - began })
   }
   let next = 0
+  const began = performance.now()
+  // As many as are due: a timer that comes late on a busy machine would send fewer.
   const timer = setInterval(() => {
-    const one = deliver(next).finally(() => under.delete(one))
-    under.add(one)
-    next += perRequest
+    for (; next / perRequest <= (performance.now() - began) / everyMs; next += perRequest) {
+      const one = deliver(next).finally(() => under.delete(one))
+      under.add(one)
+    }
   }, everyMs)
   return {
     sends,
