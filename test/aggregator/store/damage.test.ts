@@ -59,7 +59,7 @@ describe('count', () => {
     await inDatabase('DELETE FROM hot_1 WHERE seq = 2 AND idx = 4')
     await open()
     expect(await store.count()).toEqual([
-      { stream, stored: 29, rejected: 0, damaged: [{ seq: 2, written: 10, found: 9 }] },
+      { stream, stored: 29, kept: 29, rejected: 0, damaged: [{ seq: 2, written: 10, found: 9 }] },
     ])
     // Sealing what is left does not make it whole.
     await store.maintain({ seal: 'all' })
