@@ -55,7 +55,7 @@ export interface Handover {
 export interface RunningHandover extends Handover {
   /** The accounts of what is ours. */
   readonly accounts: Accounts
-  readonly counters: Readonly<{ foreign: number; unreadable: number }>
+  readonly counters: Readonly<{ foreign: number; unreadable: number; unaccounted: number }>
   /** What a birth says of earlier sessions; every owner hears it through the journal. */
   onStatus(status: Status): void
   /** Saves what births changed, now and then, until aborted. */
@@ -81,6 +81,8 @@ interface Owned {
 type Birth = Pick<Status, 'collector' | 'ended' | 'held'>
 
 const birthKey = 'birth/'
+/** Of one aggregator: devices times classes times sessions that are remembered. */
+const streamLimit = 1_000_000
 const signalOf = Object.fromEntries(
   Object.entries(signalTopics).map(([signal, topic]) => [topic, signal]),
 ) as Record<SignalTopic, Signal>
@@ -90,8 +92,8 @@ export function openHandover(options: HandoverOptions): RunningHandover {
 }
 
 class PartitionHandover implements RunningHandover {
-  readonly accounts = new Accounts(Infinity)
-  readonly counters = { foreign: 0, unreadable: 0 }
+  readonly accounts = new Accounts(streamLimit)
+  readonly counters = { foreign: 0, unreadable: 0, unaccounted: 0 }
   readonly #options: HandoverOptions
   readonly #owned = new Map<number, Owned>()
   /** Of each stream that is ours. */
@@ -203,11 +205,23 @@ class PartitionHandover implements RunningHandover {
         later.push(one)
         continue
       }
-      this.accounts.record(one.header, nowMs)
-      changed.add(one.key)
+      if (this.#record(one, nowMs)) changed.add(one.key)
     }
     owned.pending = later
     return { partition, position: { ...owned.position }, streams: [], accounts: this.#rowsOf(changed) }
+  }
+
+  /** What Kafka has is stored, also where there are too many streams for another account: then the ledger is short of it. */
+  #record({ header, key }: Pending, nowMs: number): boolean {
+    try {
+      this.accounts.record(header, nowMs)
+      return true
+    } catch (error) {
+      if (this.counters.unaccounted++ % 1000 === 0) {
+        this.#options.log.error('batches without an account', { stream: key, error: messageOf(error) })
+      }
+      return false
+    }
   }
 
   #rowsOf(keys: Iterable<string>): TableRow[] {

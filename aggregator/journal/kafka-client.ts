@@ -1,5 +1,6 @@
 // How we speak to Kafka: one client from the settings, zstd through node:zlib, kafkajs' own messages as debug, and its
 // errors as ours. kafkajs is loaded by whoever imports this file, which happens only where Kafka is configured.
+import process from 'node:process'
 import { promisify } from 'node:util'
 import type { ConnectionOptions } from 'node:tls'
 import { readFileSync } from 'node:fs'
@@ -36,6 +37,15 @@ export interface KafkaSettings {
   /** Tests put faults here. */
   socketFactory?: ISocketFactory
 }
+
+// kafkajs asks for timers in the past, which Node 24 reports once, to whoever reads our stderr.
+const { emitWarning } = process
+process.emitWarning = ((warning: string | Error, ...rest: unknown[]): void => {
+  const [first] = rest
+  const type = typeof first === 'object' && first !== null ? (first as { type?: string }).type : first
+  if (type === 'TimeoutNegativeWarning') return
+  Reflect.apply(emitWarning, process, [warning, ...rest])
+}) as typeof process.emitWarning
 
 /** What a fetched record batch may hold once it is unpacked; a peer that packs more into it is not honest. */
 const unpackedBytes = 128 * 1024 * 1024
