@@ -66,9 +66,12 @@ export async function prepareBuckets(connection: Connection, log: Log): Promise<
   }
 }
 
-/** There is no such part of the API, or the token may not use it. */
-const isUnmanaged = (error: unknown): error is HttpError =>
-  error instanceof HttpError && [400, 401, 403, 404, 405, 410, 501].includes(error.statusCode)
+/** There is no such part of the API, or the token may not use it; one that is wrong altogether is another matter. */
+function isUnmanaged(error: unknown): error is HttpError {
+  if (!(error instanceof HttpError)) return false
+  if (error.statusCode === 401) return error.message.includes('is unauthorized')
+  return [400, 403, 404, 405, 410, 501].includes(error.statusCode)
+}
 
 function wantedBuckets({ bucket, retentionMs, downsampledMs }: InfluxSettings): Map<string, number> {
   const wanted = new Map<string, number>()

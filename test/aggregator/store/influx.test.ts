@@ -1,6 +1,10 @@
 // What is peculiar to the store on InfluxDB: a real one refuses, repeats, keeps and forgets as it does.
+import { once } from 'node:events'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest'
 import { parseInfluxAddress } from '../../../aggregator/store/influx/address.ts'
+import { openInfluxStore } from '../../../aggregator/store/influx/influxdb.ts'
 import type { InfluxStore } from '../../../aggregator/store/influx/influxdb.ts'
 import { hourNano, logBatch, noState, pointBatch, recordLog, secondNano } from './batches.ts'
 import { never, now } from './fixture.ts'
@@ -12,6 +16,7 @@ import {
   influxStore,
   newBucket,
   removeBuckets,
+  tokenFor,
   writeLines,
 } from './influx.ts'
 
@@ -226,6 +231,25 @@ describe.skipIf(!influx)(`InfluxDB${influx ? '' : ' (INFLUX_URL names none)'}`, 
     }
   })
 
+  test('a token that is wrong makes writes wait, and the right one is taken as soon as it is there', async () => {
+    let token = 'wrong'
+    await using own = influxStore({ bucket, log, token: () => token })
+    const batch = logBatch({ seq: 1, class: 'event' }, [{ time: now, body: 'x' }])
+    const expected = { name: 'RetryableError', code: 'PERMISSION_DENIED' }
+    await expect(own.write([batch], noState)).rejects.toMatchObject(expected)
+    token = influx?.token() ?? ''
+    await own.write([batch], noState)
+    expect(await askInflux(`${bucket}-event`, 'SELECT body FROM logs')).toContain(',x')
+  })
+
+  test('a token that may only write to one bucket is enough: all classes go there', async () => {
+    await store.queries.metrics(undefined, never)
+    const token = await tokenFor(bucket)
+    await using own = influxStore({ bucket, log, token: () => token })
+    await own.write([logBatch({ seq: 1, class: 'event' }, [{ time: now, body: 'x' }])], noState)
+    expect(await askInflux(bucket, 'SELECT body FROM logs')).toContain(',x')
+  })
+
   test('points that it confirmed and that are gone are found out by device and hour, whole hours are not', async () => {
     const at = now - 2n * hourNano
     const batches = ['dpu-1', 'dpu-2'].flatMap((device) => [
@@ -276,7 +300,6 @@ describe.skipIf(!influx)(`InfluxDB${influx ? '' : ' (INFLUX_URL names none)'}`, 
 
 describe('an InfluxDB that is not there', () => {
   test('makes writes and questions fail as retryable, with its address named', async () => {
-    const { openInfluxStore } = await import('../../../aggregator/store/influx/influxdb.ts')
     await using store = openInfluxStore({
       url: 'http://127.0.0.1:9',
       org: 'o',
@@ -293,4 +316,48 @@ describe('an InfluxDB that is not there', () => {
     await expect(store.write([batch], noState)).rejects.toMatchObject(expected)
     await expect(store.queries.logs({ limit: 1, where: [] }, never)).rejects.toMatchObject(expected)
   })
+})
+
+describe('an InfluxDB 1.8 or 3, of which only the v2 write API is there', () => {
+  /** Takes writes to one bucket and knows nothing else; as strict about the body as the real one. */
+  async function startWriteOnly(status: number) {
+    const bodies: { bucket: string | null; lines: string[] }[] = []
+    const server = createServer((request, response) => {
+      let text = ''
+      request.setEncoding('utf8').on('data', (chunk: string) => (text += chunk))
+      request.on('end', () => {
+        const { pathname, searchParams } = new URL(request.url ?? '', 'http://h')
+        if (pathname === '/api/v2/write')
+          bodies.push({ bucket: searchParams.get('bucket'), lines: text.trim().split('\n') })
+        response.writeHead(pathname === '/api/v2/write' ? 204 : status).end()
+      })
+    }).listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    onTestFinished(() => void server.close())
+    const { port } = server.address() as AddressInfo
+    return { bodies, url: `http://127.0.0.1:${port}` }
+  }
+
+  test.each([404, 405, 403])(
+    'is written to, all classes in one bucket, where it answers %i to the rest',
+    async (status) => {
+      const { bodies, url } = await startWriteOnly(status)
+      await using store = openInfluxStore({ url, org: 'o', bucket: 'db/rp', token: () => 't', log })
+      const receipts = await store.write(
+        [
+          logBatch({ seq: 1, class: 'event' }, [{ time: now, body: 'x', severity: 17 }]),
+          pointBatch({ seq: 1 }, declared, [{ time: now, name: 'test.level', value: 1.5 }]),
+        ],
+        noState,
+      )
+      expect(receipts.map(({ stored }) => stored)).toEqual([1, 1])
+      expect(bodies.map(({ bucket }) => bucket)).toEqual(['db/rp'])
+      const measurements = bodies[0]?.lines.map((line) => line.split(',')[0])
+      expect(measurements).toEqual(['logs', 'dpulse_series', 'test.level'])
+      expect(bodies[0]?.lines[0]).toContain('host.id=dpu-1,service.name=test,severity=error record="')
+      expect(bodies[0]?.lines[2]).toMatch(
+        /^test\.level,dpulse\.series=\w{16},host\.id=dpu-1,.* gauge=1\.5,time_unix_nano=\d{19}i \d{19}$/,
+      )
+    },
+  )
 })

@@ -1,7 +1,7 @@
 // A real InfluxDB for tests: INFLUX_URL, INFLUX_ORG and INFLUX_TOKEN name it, as `../shared/services/services up influxdb`
 // prints them. Each test has buckets of its own.
 import { InfluxDB } from '@influxdata/influxdb-client'
-import { BucketsAPI, TasksAPI } from '@influxdata/influxdb-client-apis'
+import { AuthorizationsAPI, BucketsAPI, OrgsAPI, TasksAPI } from '@influxdata/influxdb-client-apis'
 import { openInfluxStore } from '../../../aggregator/store/influx/influxdb.ts'
 import type { InfluxStore, InfluxStoreOptions } from '../../../aggregator/store/influx/influxdb.ts'
 import { eventually } from '../../support/programs.ts'
@@ -109,4 +109,16 @@ export async function deletePoints(bucket: string, predicate: string): Promise<v
     body: JSON.stringify({ start: '1970-01-01T00:00:00Z', stop: '2200-01-01T00:00:00Z', predicate }),
   })
   if (!answer.ok) throw new Error(await answer.text())
+}
+
+/** A token that may write to one bucket, and nothing else. */
+export async function tokenFor(bucket: string): Promise<string> {
+  const api = new AuthorizationsAPI(new InfluxDB({ url: influx?.url ?? '', token }))
+  const [found] = await bucketsOf(bucket)
+  const { orgs = [] } =
+    (await new OrgsAPI(new InfluxDB({ url: influx?.url ?? '', token })).getOrgs({ org })) ?? {}
+  const orgID = orgs[0]?.id ?? ''
+  const resource = { type: 'buckets' as const, id: found?.id ?? '', orgID }
+  const made = await api.postAuthorizations({ body: { orgID, permissions: [{ action: 'write', resource }] } })
+  return made.token ?? ''
 }
