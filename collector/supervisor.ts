@@ -23,7 +23,8 @@ const permanentBackoffMs = 60_000
 const unexpectedTries = 5
 /** One that ran so long starts counting anew. */
 const soundMs = 60_000
-const silentMs = 1000
+/** A listener on a busy device takes seconds to start; who takes it for up before that sends into the void. */
+const silentMs = 10_000
 
 export class Supervised {
   readonly #options: SupervisedOptions
