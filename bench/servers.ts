@@ -25,7 +25,7 @@ const { values } = parseArgs({
     records: { type: 'string', default: '300000' },
     rounds: { type: 'string', default: '3' },
     warm: { type: 'string', default: '100000' },
-    offset: { type: 'string', default: '22000' },
+    offset: { type: 'string', default: '20600' },
     only: { type: 'string', default: 'whole,halves,telegraf,otelcol' },
   },
 })
