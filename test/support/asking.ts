@@ -49,12 +49,9 @@ export interface LedgerAnswer extends Account {
 
 type Parameters = Record<string, string | readonly string[]>
 
-/** What must be seen so soon after it was sent. */
-const withinSeconds = 2
-
 export interface Asking {
   get: <T>(path: string, parameters?: Parameters) => Promise<T>
-  /** The records whose body contains a text, once there are so many: within 2 s, and over HTTP as by the command. */
+  /** The records whose body contains a text, once there are so many, soon enough, and over HTTP as by the command. */
   logged: (text: string, count?: number, parameters?: Parameters) => Promise<Logged[]>
   /** The series of a metric, once there are so many points in all. */
   queried: (metric: string, points: number, parameters?: Parameters) => Promise<Queried[]>
@@ -69,7 +66,8 @@ const repeatedOptions = (parameters: Parameters): string[] =>
     (typeof value === 'string' ? [value] : value).flatMap((one) => [`--${name}`, one]),
   )
 
-export function askingOf(portOffset: number): Asking {
+/** What is sent must be seen `withinSeconds`. */
+export function askingOf(portOffset: number, withinSeconds = 2): Asking {
   const url = apiUrl(portOffset)
 
   async function get<T>(path: string, parameters: Parameters = {}): Promise<T> {
