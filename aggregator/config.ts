@@ -4,12 +4,14 @@ import { readFile } from 'node:fs/promises'
 import * as z from 'zod'
 import { Problems, textOf } from '../collector/problems.ts'
 import type { Problem } from '../collector/problems.ts'
+import { absentReferences } from '../collector/references.ts'
 import { PermanentError } from '../plugins/contract/errors.ts'
 import { classes } from '../plugins/contract/signal.ts'
 import type { Class } from '../plugins/contract/signal.ts'
 import { isPasswordHash } from '../plugins/contract/password.ts'
 import { address, duration, secret, size, tls } from '../plugins/contract/settings.ts'
 import { isBrokerUrl } from '../plugins/protocols/mqtt-url.ts'
+import { judge } from './config-rules.ts'
 
 const listen = z.array(address)
 
@@ -256,21 +258,32 @@ export const aggregatorConfig = z.strictObject({
 
 export type AggregatorConfig = z.output<typeof aggregatorConfig>
 
-function parsed(text: string): { config: AggregatorConfig | undefined; problems: Problem[] } {
+interface Parsed {
+  config: AggregatorConfig | undefined
+  problems: Problem[]
+}
+
+function parsed(text: string, look?: (config: AggregatorConfig, found: Problems) => void): Parsed {
   const found = new Problems(text)
   const plain = found.plain()
   const result = plain === undefined ? undefined : aggregatorConfig.safeParse(plain)
   if (result?.error) found.issues(result.error, [])
+  if (result?.data) {
+    judge(result.data, found)
+    look?.(result.data, found)
+  }
   found.sort()
   const isFine = !found.problems.some(({ severity }) => severity === 'error')
   return { config: isFine ? result?.data : undefined, problems: found.problems }
 }
 
-/** Every problem of a configuration, with its path and line; empty when it is valid. */
-export const problemsOf = (text: string): Problem[] => parsed(text).problems
-
-/** What `dpulse check` asks of an aggregator's configuration. */
-export const checker = { check: async (text: string): Promise<Problem[]> => problemsOf(text) }
+/** What `dpulse check` asks of an aggregator's configuration; files and variables that are absent here are warnings. */
+export const checker = {
+  check: async (text: string): Promise<Problem[]> =>
+    parsed(text, (config, found) => {
+      for (const { path, message } of absentReferences(config)) found.problem(path, message, 'warning')
+    }).problems,
+}
 
 /** The defaults without a file. @throws PermanentError CONFIG_INVALID that lists every problem. */
 export async function loadConfig(file: string | undefined): Promise<AggregatorConfig> {

@@ -8,6 +8,8 @@ import type { CollectorConfig, Problem } from './config.ts'
 import type { CollectorIdentity } from './context.ts'
 import { Logger } from './logger.ts'
 import { Measures } from './measure.ts'
+import { Problems } from './problems.ts'
+import { absentReferences } from './references.ts'
 import { inertContext, trySource } from './trial.ts'
 import type { Trial } from './trial.ts'
 
@@ -20,7 +22,20 @@ export async function checkConfig(
   definitions: readonly Definition[],
 ): Promise<Problem[]> {
   const { config, problems } = await parseConfig(text, file, definitions)
-  return config ? [...problems, ...buildProblems(config)] : problems
+  return config ? [...problems, ...buildProblems(config), ...absent(text, config)] : problems
+}
+
+/** Secrets and files of TLS that this machine lacks, which may not be the one that it runs on: warnings. */
+function absent(text: string, config: CollectorConfig): Problem[] {
+  const found = new Problems(text)
+  for (const section of ['sources', 'processors', 'exporters'] as const) {
+    for (const { id, config: settings } of config[section]) {
+      for (const { path, message } of absentReferences(settings, [section, id])) {
+        found.problem(path, message, 'warning')
+      }
+    }
+  }
+  return found.problems
 }
 
 /** Runs each source of a configuration until it emitted, failed, or some seconds have passed. */

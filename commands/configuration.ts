@@ -4,7 +4,7 @@ import { isMap, isScalar, parseDocument } from 'yaml'
 export type ConfiguredProgram = 'collector' | 'aggregator'
 
 const onlyCollector = ['collector', 'sources', 'processors', 'exporters', 'pipelines', 'plugins']
-const onlyAggregator = ['aggregator', 'mqtt', 'otlp', 'store', 'metrics']
+const onlyAggregator = ['aggregator', 'mqtt', 'otlp', 'journal', 'store', 'metrics']
 
 /**
  * The program that a configuration is for. What speaks of neither is the aggregator's, all of whose keys may be left
