@@ -11,7 +11,7 @@ import type {
   Records,
 } from '../plugins/contract/index.ts'
 import type { Meter } from './measure.ts'
-import { Rewriter, cursorFor, replaced } from './rewrite.ts'
+import { Rewriter, cursorFor, replaced } from '../plugins/contract/rewrite.ts'
 import { CursorView } from './view.ts'
 
 export interface Stage {

@@ -1,0 +1,208 @@
+// Writes a record again as a rule changes it: fields are copied but those that change. Only for records that do.
+import { readAnyValue } from '../../contract/any-value.ts'
+import type { AttributeValue } from '../../contract/values.ts'
+import { writeAnyValue, writeKeyValue } from '../../contract/values.ts'
+import { Reader, Writer } from '../../contract/wire.ts'
+import { globList } from './globs.ts'
+import { compilePattern } from './pattern.ts'
+import type { Pattern } from './pattern.ts'
+import { AttributeWalk, textStart } from './record.ts'
+import type { RecordFacts } from './record.ts'
+import { severities } from './settings.ts'
+import type { RuleSettings } from './settings.ts'
+
+export interface Redaction {
+  readonly patterns: readonly Pattern[] | undefined
+  readonly body: boolean
+  readonly attributes: ((key: string) => boolean) | undefined
+  readonly with: string
+}
+
+/** Changes of one rule, made ready. */
+export interface Edit {
+  readonly set: ReadonlyMap<string, AttributeValue>
+  readonly severity: number | undefined
+  readonly severityText: string | undefined
+  readonly body: string | undefined
+  readonly rename: ReadonlyMap<string, string>
+  readonly name: string | undefined
+  readonly redact: Redaction | undefined
+}
+
+export function editOf({ set, rename, redact }: RuleSettings): Edit | undefined {
+  if (!set && !rename && !redact) return undefined
+  return {
+    set: new Map(Object.entries(set?.attributes ?? {})),
+    severity: set?.severity && severities[set.severity],
+    severityText: set?.severity,
+    body: set?.body,
+    rename: new Map(Object.entries(rename?.attributes ?? {})),
+    name: rename?.name,
+    redact: redact && {
+      patterns: redact.patterns?.map(compilePattern),
+      body: redact.body,
+      attributes: redact.attributes && globList(redact.attributes),
+      with: redact.with,
+    },
+  }
+}
+
+/** First renamed, then set, then redacted. */
+export class Editor {
+  // What a rule changed may be changed again by the next one: it is read from one and written to the other.
+  #out = new Writer(4096)
+  #other = new Writer(4096)
+  readonly #walk = new AttributeWalk()
+  readonly #reader = new Reader()
+  #replacesBody = false
+
+  /** Writes the record anew and reads it again; false, and nothing happened, where nothing would differ. */
+  apply(edit: Edit, record: RecordFacts): boolean {
+    ;[this.#out, this.#other] = [this.#other, this.#out]
+    const out = this.#out
+    out.reset()
+    let isChanged = this.#attributes(edit, record)
+    if (record.signal === 'logs') isChanged = this.#logFields(edit, record) || isChanged
+    const renames = edit.name !== undefined && edit.name !== record.name
+    if (renames && record.signal === 'metrics') {
+      record.metricName = edit.name
+      record.isRenamed = record.isEdited = true
+    } else if (renames) isChanged = this.#field(record.layout.name, edit.name)
+    if (!isChanged) return renames
+    this.#copyRest(record, edit, renames)
+    record.read(out.buffer, 0, out.position)
+    record.isEdited = true
+    return true
+  }
+
+  #field(tag: number, text: string): true {
+    this.#out.byte(tag)
+    this.#out.string(text)
+    return true
+  }
+
+  /** All attributes, as they are to be. */
+  #attributes(edit: Edit, record: RecordFacts): boolean {
+    const { layout, bytes } = record
+    const field = layout.attributes >>> 3
+    const renamedTo = new Set(edit.rename.values())
+    const walk = this.#walk.over(bytes, record.attributesStart, record.attributesEnd, layout.attributes)
+    let isChanged = false
+    const moved: [string, AttributeValue][] = []
+    while (walk.next()) {
+      const key = walk.keyText()
+      const to = edit.rename.get(key)
+      if (to !== undefined) moved.push([to, this.#value(walk.valueStart, walk.valueEnd, bytes)])
+      const goes = to !== undefined || edit.set.has(key)
+      if (goes) isChanged = true
+      else if (renamedTo.has(key) && this.#hasAny(edit.rename, key, record)) isChanged = true
+      else if (this.#redactAttribute(edit.redact, key, walk, field)) isChanged = true
+      else this.#out.raw(bytes, walk.fieldStart, walk.fieldEnd)
+    }
+    for (const [key, value] of moved) if (!edit.set.has(key)) this.#write(edit.redact, field, key, value)
+    for (const [key, value] of edit.set) {
+      this.#write(edit.redact, field, key, value)
+      isChanged = true
+    }
+    return isChanged
+  }
+
+  /** Whether the record has an attribute that becomes `to`. */
+  #hasAny(rename: ReadonlyMap<string, string>, to: string, record: RecordFacts): boolean {
+    const walk = new AttributeWalk()
+    walk.over(record.bytes, record.attributesStart, record.attributesEnd, record.layout.attributes)
+    while (walk.next()) if (rename.get(walk.keyText()) === to) return true
+    return false
+  }
+
+  #write(redact: Redaction | undefined, field: number, key: string, value: AttributeValue): void {
+    const should = redact?.attributes?.(key) === true ? redacted(value, redact) : undefined
+    writeKeyValue(this.#out, field, key, should ?? value)
+  }
+
+  #redactAttribute(
+    redact: Redaction | undefined,
+    key: string,
+    walk: AttributeWalk,
+    field: number,
+  ): boolean {
+    if (redact?.attributes?.(key) !== true) return false
+    const should = redacted(this.#value(walk.valueStart, walk.valueEnd, walk.bytes), redact)
+    if (should === undefined) return false
+    writeKeyValue(this.#out, field, key, should)
+    return true
+  }
+
+  #value(start: number, end: number, bytes: Buffer): AttributeValue {
+    const text = textStart(bytes, start, end)
+    if (text >= 0) return bytes.toString('utf8', text, end)
+    const reader = this.#reader
+    reader.buffer = bytes
+    reader.position = start
+    reader.end = end
+    return readAnyValue(reader) ?? ''
+  }
+
+  #logFields(edit: Edit, record: RecordFacts): boolean {
+    const out = this.#out
+    if (edit.severity !== undefined && edit.severityText !== undefined) {
+      out.byte(0x10)
+      out.byte(edit.severity)
+      this.#field(0x1a, edit.severityText)
+    }
+    const { body } = edit
+    const redact = edit.redact?.body === true ? edit.redact : undefined
+    const isThere = record.bodyEnd > record.bodyStart
+    const present = body ?? (redact && isThere ? this.#value(record.bodyStart, record.bodyEnd, record.bytes) : undefined)
+    const should = (redact && present !== undefined ? redacted(present, redact) : undefined) ?? body
+    this.#replacesBody = should !== undefined
+    if (should !== undefined) {
+      out.byte(0x2a)
+      const mark = out.openSmall()
+      writeAnyValue(out, should)
+      out.closeSmall(mark)
+    }
+    return edit.severity !== undefined || should !== undefined
+  }
+
+  #copyRest(record: RecordFacts, edit: Edit, renames: boolean): void {
+    const { layout, bytes, start, end } = record
+    const reader = this.#reader
+    reader.buffer = bytes
+    reader.position = start
+    reader.end = end
+    const without = new Set<number>([layout.attributes])
+    if (edit.severity !== undefined && record.signal === 'logs') without.add(0x10).add(0x1a)
+    if (this.#replacesBody && record.signal === 'logs') without.add(0x2a)
+    if (renames && record.signal !== 'metrics') without.add(layout.name)
+    while (!reader.done) {
+      const began = reader.position
+      const key = reader.key()
+      reader.skip(key)
+      if (!without.has(key)) this.#out.raw(bytes, began, reader.position)
+    }
+  }
+}
+
+/** The value as it is to be; undefined where it stays. */
+function redacted(value: AttributeValue, redact: Redaction): AttributeValue | undefined {
+  if (!redact.patterns) return value === redact.with ? undefined : redact.with
+  return replaceIn(value, redact.patterns, redact.with)
+}
+
+/** Texts within lists and maps too. */
+function replaceIn(value: AttributeValue, patterns: readonly Pattern[], by: string): AttributeValue | undefined {
+  if (typeof value === 'string') {
+    let text = value
+    for (const pattern of patterns) if (pattern.test(text)) text = pattern.replace(text, by)
+    return text === value ? undefined : text
+  }
+  if (typeof value !== 'object' || value instanceof Uint8Array) return undefined
+  const pairs = Object.entries(value as Readonly<Record<string, AttributeValue>>)
+  const replaced = pairs.map(([key, inner]) => [key, replaceIn(inner, patterns, by)] as const)
+  if (replaced.every(([, inner]) => inner === undefined)) return undefined
+  if (Array.isArray(value)) {
+    return (value as readonly AttributeValue[]).map((inner, at) => replaced[at]?.[1] ?? inner)
+  }
+  return Object.fromEntries(pairs.map(([key, inner], at) => [key, replaced[at]?.[1] ?? inner]))
+}
