@@ -10,6 +10,7 @@ import { Logger } from './logger.ts'
 import { Measures } from './measure.ts'
 import { inertContext, trySource } from './trial.ts'
 import type { Trial } from './trial.ts'
+import { Problems } from './problems.ts'
 
 export type { Problem } from './config.ts'
 
@@ -20,7 +21,12 @@ export async function checkConfig(
   definitions: readonly Definition[],
 ): Promise<Problem[]> {
   const { config, problems } = await parseConfig(text, file, definitions)
-  return config ? [...problems, ...buildProblems(config)] : problems
+  if (!config) return problems
+  const found = new Problems(text)
+  found.problems.push(...problems)
+  buildProblems(config, found)
+  found.sort()
+  return found.problems
 }
 
 /** Runs each source of a configuration until it emitted, failed, or some seconds have passed. */
@@ -58,8 +64,8 @@ const nobody: CollectorIdentity = {
   portOffset: 0,
 }
 
-function buildProblems(config: CollectorConfig): Problem[] {
-  const problems: Problem[] = []
+/** What shows when components are built, and what processors find in their own configuration. */
+function buildProblems(config: CollectorConfig, found: Problems): void {
   const silent = new Logger({ write: () => undefined })
   const measures = new Measures(0n)
   const around = { identity: nobody, clock: systemClock, logger: silent, measures }
@@ -68,13 +74,17 @@ function buildProblems(config: CollectorConfig): Problem[] {
     processors: config.processors,
     exporters: config.exporters,
   })) {
-    for (const component of list) {
+    for (const { id, definition, config: settings } of list) {
+      const context = inertContext(id, around)
       try {
-        component.definition.create(component.config, inertContext(component.id, around))
+        definition.create(settings, context)
+        if (definition.kind !== 'processor') continue
+        for (const { path, message, severity } of definition.check?.(settings, context) ?? []) {
+          found.problem([section, id, ...path], message, severity)
+        }
       } catch (error) {
-        problems.push({ path: `${section}.${component.id}`, message: messageOf(error), severity: 'error' })
+        found.problem([section, id], messageOf(error))
       }
     }
   }
-  return problems
 }

@@ -37,9 +37,7 @@ export class Bank {
   constructor(matches: readonly Match[]) {
     const bitsOf = (holds: (match: Match) => boolean): number =>
       matches.reduce((bits, match, index) => (holds(match) ? bits | (1 << index) : bits), 0)
-    this.#byClass = Int32Array.from(classes, (name) =>
-      bitsOf((match) => match.class?.includes(name) ?? true),
-    )
+    this.#byClass = Int32Array.from(classes, (name) => bitsOf((match) => match.class?.includes(name) ?? true))
     this.#bySeverity = Int32Array.from({ length: highestSeverity + 1 }, (_, severity) =>
       bitsOf((match) => fitsSeverity(match, severity)),
     )
@@ -115,7 +113,12 @@ export class Bank {
   #ofAttributes(record: RecordFacts, given: number): number {
     const turn = (this.#turn = (this.#turn + 1) | 0)
     const { bytes } = record
-    const walk = this.#walk.over(bytes, record.attributesStart, record.attributesEnd, record.layout.attributes)
+    const walk = this.#walk.over(
+      bytes,
+      record.attributesStart,
+      record.attributesEnd,
+      record.layout.attributes,
+    )
     let alive = given
     while (walk.next()) {
       const index = this.#find(bytes, walk.keyStart, walk.keyEnd)

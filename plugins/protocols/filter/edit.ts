@@ -120,12 +120,7 @@ export class Editor {
     writeKeyValue(this.#out, field, key, should ?? value)
   }
 
-  #redactAttribute(
-    redact: Redaction | undefined,
-    key: string,
-    walk: AttributeWalk,
-    field: number,
-  ): boolean {
+  #redactAttribute(redact: Redaction | undefined, key: string, walk: AttributeWalk, field: number): boolean {
     if (redact?.attributes?.(key) !== true) return false
     const should = redacted(this.#value(walk.valueStart, walk.valueEnd, walk.bytes), redact)
     if (should === undefined) return false
@@ -153,7 +148,8 @@ export class Editor {
     const { body } = edit
     const redact = edit.redact?.body === true ? edit.redact : undefined
     const isThere = record.bodyEnd > record.bodyStart
-    const present = body ?? (redact && isThere ? this.#value(record.bodyStart, record.bodyEnd, record.bytes) : undefined)
+    const present =
+      body ?? (redact && isThere ? this.#value(record.bodyStart, record.bodyEnd, record.bytes) : undefined)
     const should = (redact && present !== undefined ? redacted(present, redact) : undefined) ?? body
     this.#replacesBody = should !== undefined
     if (should !== undefined) {
@@ -191,7 +187,11 @@ function redacted(value: AttributeValue, redact: Redaction): AttributeValue | un
 }
 
 /** Texts within lists and maps too. */
-function replaceIn(value: AttributeValue, patterns: readonly Pattern[], by: string): AttributeValue | undefined {
+function replaceIn(
+  value: AttributeValue,
+  patterns: readonly Pattern[],
+  by: string,
+): AttributeValue | undefined {
   if (typeof value === 'string') {
     let text = value
     for (const pattern of patterns) if (pattern.test(text)) text = pattern.replace(text, by)

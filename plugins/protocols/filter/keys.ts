@@ -112,4 +112,3 @@ export class SeriesKey {
     this.#high = high ^ (low >>> 7)
   }
 }
-

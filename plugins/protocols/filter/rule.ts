@@ -99,4 +99,3 @@ function endOf(settings: RuleSettings, name: string): End {
   if (aggregate) return { kind: 'window', window: new Window(name, aggregate) }
   return { kind: 'none' }
 }
-

@@ -255,7 +255,8 @@ const rule = z
     const onlyLogs = match.signal?.every((signal) => signal === 'logs') === true
     for (const action of ['deadband', 'on_change', 'aggregate'] as const) {
       if (one[action] === undefined) continue
-      if (onlyLogs || match.severity || match.body) wrong([action], `${action} is for metrics, and the rule is not`)
+      if (onlyLogs || match.severity || match.body)
+        wrong([action], `${action} is for metrics, and the rule is not`)
     }
   })
 export type RuleSettings = z.output<typeof rule>

@@ -47,7 +47,9 @@ function tryOne(config: FilterSettings, trial: TrialSettings, index: number, con
     try {
       const passed = filter.pass(recordsOf(example, context, at))
       const problems = compare(passed, wanted, matched)
-      return problems.map((problem) => wrong(['expect', ...(expect.length === 1 ? [] : [at])], which + problem))
+      return problems.map((problem) =>
+        wrong(['expect', ...(expect.length === 1 ? [] : [at])], which + problem),
+      )
     } catch (error) {
       return [wrong(['given', ...(given.length === 1 ? [] : [at])], messageOf(error))]
     }
@@ -104,7 +106,12 @@ function lookInto({ signal, bytes }: Records): Shown {
   const log = new LogCursor().reset(bytes)
   log.next()
   const { severityNumber: severity } = log
-  return { severity, name: log.text(log.eventName), body: log.bodyValue(), attributes: log.recordAttributes() }
+  return {
+    severity,
+    name: log.text(log.eventName),
+    body: log.bodyValue(),
+    attributes: log.recordAttributes(),
+  }
 }
 
 /** As the source would encode it. */

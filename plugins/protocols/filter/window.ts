@@ -95,7 +95,8 @@ export class Series {
   /** What it is called that a function makes. */
   nameOf(made: Function): string {
     const { isSum, name } = this.head
-    const keeps = this.to.length === 1 && (made === 'last' || (!isSum && made !== 'increase' && made !== 'count'))
+    const keeps =
+      this.to.length === 1 && (made === 'last' || (!isSum && made !== 'increase' && made !== 'count'))
     return keeps ? name : `${name}.${made}`
   }
 
@@ -214,10 +215,27 @@ export class Series {
     ) as [Buffer, Buffer, Buffer] // three in, three out
     const { device, class: name, unit, sum, temporality, monotonic } = row
     const series = new Series(
-      { device, class: name, resource, scope, name: row.name, unit, isSum: sum, temporality, monotonic, attributes },
+      {
+        device,
+        class: name,
+        resource,
+        scope,
+        name: row.name,
+        unit,
+        isSum: sum,
+        temporality,
+        monotonic,
+        attributes,
+      },
       to ?? row.to,
     )
-    const [min, max, total, increase, last] = row.numbers.map(Number) as [number, number, number, number, number]
+    const [min, max, total, increase, last] = row.numbers.map(Number) as [
+      number,
+      number,
+      number,
+      number,
+      number,
+    ]
     series.count = row.count
     series.#min = min
     series.#max = max

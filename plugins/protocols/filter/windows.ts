@@ -6,7 +6,6 @@ import type { PointCursor } from '../../contract/cursor.ts'
 import type { Made, ProcessorState, StateRow } from '../../contract/define.ts'
 import { Writer } from '../../contract/wire.ts'
 import type { RecordFacts } from './record.ts'
-import { functions } from './settings.ts'
 import type { RuleSettings } from './settings.ts'
 import { Series, headOf } from './window.ts'
 import type { SeriesHead } from './window.ts'
@@ -209,15 +208,18 @@ export class Windows implements ProcessorState {
     }
     const made: Made[] = []
     for (const list of groups.values()) {
-      for (let at = 0; at < list.length; at += seriesTogether) {
-        made.push(this.#write(list.slice(at, at + seriesTogether)))
+      for (let at = 0; at < list.length;) {
+        const one = this.#write(list, at)
+        made.push(one)
+        at += one.rows.length
       }
     }
     window.end(nowMs)
     return made
   }
 
-  #write(list: readonly Held[]): Made {
+  /** Of the list from `first` on as many as fit into a batch. */
+  #write(list: readonly Held[], first: number): Made {
     const out = this.#out
     out.reset()
     const { device, class: name } = (list[0] as Held).series.head // no group is empty
@@ -229,7 +231,11 @@ export class Windows implements ProcessorState {
       out.close(scopeMark)
       out.close(resourceMark)
     }
-    for (const { series } of list) {
+    const rows: string[] = []
+    for (let at = first; at < list.length && out.position < mostBytes; at++) {
+      const { series, row } = list[at] as Held // below the length
+      if (count + series.to.length > batchLimits.records) break
+      rows.push(row)
       const { head } = series
       if (!before?.resource.equals(head.resource) || !before.scope.equals(head.scope)) {
         if (before) close()
@@ -256,7 +262,7 @@ export class Windows implements ProcessorState {
     }
     close()
     const records: Records = { device, class: name, signal: 'metrics', count, from, to, bytes: out.take() }
-    return { records, taken, rows: list.map(({ row }) => row) }
+    return { records, taken, rows }
   }
 }
 
@@ -265,5 +271,5 @@ interface Held {
   row: string
 }
 
-/** Each becomes six points at most; together they fit into a batch. */
-const seriesTogether = Math.floor(batchLimits.records / functions.length)
+/** One more of the largest that a source may send still fits. */
+const mostBytes = batchLimits.bytes / 2
