@@ -4,7 +4,7 @@ import { classes, rank } from '../../contract/signal.ts'
 import type { AttributeValue } from '../../contract/values.ts'
 import { nameTest, valueTest } from './conditions.ts'
 import type { ValueTest } from './conditions.ts'
-import { AttributeWalk, textOf } from './record.ts'
+import { AttributeWalk, mostPlaces, textOf } from './record.ts'
 import type { RecordFacts } from './record.ts'
 import { severities } from './settings.ts'
 import type { Match } from './settings.ts'
@@ -112,41 +112,73 @@ export class Bank {
 
   #ofAttributes(record: RecordFacts, given: number): number {
     const turn = (this.#turn = (this.#turn + 1) | 0)
-    const { bytes } = record
-    const walk = this.#walk.over(
-      bytes,
-      record.attributesStart,
-      record.attributesEnd,
-      record.layout.attributes,
-    )
+    if (record.attributeCount > mostPlaces) return this.#ofMany(record, given, turn)
+    const { bytes, attributeStarts: starts, attributeEnds: ends } = record
+    const asking = this.#attributeRules
+    let alive = given
+    for (let at = 0; at < record.attributeCount; at++) {
+      const start = starts[at] ?? 0
+      const end = ends[at] ?? 0
+      const keyEnd = start + 2 + (bytes[start + 1] ?? 0)
+      // Key, then value, both with a length of one byte or three, as nearly everyone writes them.
+      let value = keyEnd + 2
+      let size = bytes[keyEnd + 1] ?? 0
+      if (size >= 0x80) {
+        size = (size & 0x7f) | (((bytes[keyEnd + 2] ?? 0) & 0x7f) << 7) | ((bytes[keyEnd + 3] ?? 0x80) << 14)
+        value += 2
+      }
+      if (bytes[start] === 0x0a && keyEnd < start + 130 && bytes[keyEnd] === 0x12 && value + size === end) {
+        alive = this.#ofOne(record, start + 2, keyEnd, value, end, alive, turn)
+      } else {
+        const walk = this.#walk
+        walk.read(bytes, start, end)
+        alive = this.#ofOne(record, walk.keyStart, walk.keyEnd, walk.valueStart, walk.valueEnd, alive, turn)
+      }
+      if ((alive & asking) === 0) return alive
+    }
+    return this.#ofAbsent(alive, turn)
+  }
+
+  #ofMany(record: RecordFacts, given: number, turn: number): number {
+    const { bytes, attributesStart, attributesEnd, layout } = record
+    const walk = this.#walk.over(bytes, attributesStart, attributesEnd, layout.attributes)
     let alive = given
     while (walk.next()) {
-      const index = this.#find(bytes, walk.keyStart, walk.keyEnd)
-      // Of a key that stands there twice, the first counts.
-      if (index < 0 || this.#seen[index] === turn) continue
-      this.#seen[index] = turn
-      const key = this.#keys[index] as KeyTests // found
-      if ((alive & key.needs) === 0) continue
-      alive &= ~key.needs | key.judge(bytes, walk.valueStart, walk.valueEnd)
-      if ((alive & this.#attributeRules) === 0) return alive
+      alive = this.#ofOne(record, walk.keyStart, walk.keyEnd, walk.valueStart, walk.valueEnd, alive, turn)
     }
+    return this.#ofAbsent(alive, turn)
+  }
+
+  #ofOne(
+    record: RecordFacts,
+    keyStart: number,
+    keyEnd: number,
+    start: number,
+    end: number,
+    alive: number,
+    turn: number,
+  ): number {
+    const { bytes, view } = record
+    for (let at = this.#slots[slotOf(bytes, keyStart, keyEnd)] ?? 0; at > 0; at = this.#next[at - 1] ?? 0) {
+      const key = this.#keys[at - 1] as KeyTests // entered
+      if (!key.is(view, keyStart, keyEnd)) continue
+      // Of a key that stands there twice, the first counts.
+      if (this.#seen[at - 1] === turn) return alive
+      this.#seen[at - 1] = turn
+      if ((alive & key.needs) === 0) return alive
+      return alive & (~key.needs | key.judge(bytes, view, start, end))
+    }
+    return alive
+  }
+
+  #ofAbsent(given: number, turn: number): number {
+    let alive = given
     for (let index = 0; index < this.#keys.length; index++) {
       if (this.#seen[index] === turn) continue
       const { needs, absent } = this.#keys[index] as KeyTests // below the length
       alive &= ~needs | absent
     }
     return alive
-  }
-
-  #find(bytes: Uint8Array, start: number, end: number): number {
-    for (let at = this.#slots[slotOf(bytes, start, end)] ?? 0; at > 0; at = this.#next[at - 1] ?? 0) {
-      const { key } = this.#keys[at - 1] as KeyTests // entered
-      if (key.length !== end - start) continue
-      let same = 0
-      while (same < key.length && key[same] === bytes[start + same]) same++
-      if (same === key.length) return at - 1
-    }
-    return -1
   }
 }
 
@@ -178,12 +210,16 @@ function keyTests(matches: readonly Match[]): KeyTests[] {
   return [...byKey].map(([key, tests]) => new KeyTests(Buffer.from(key), tests))
 }
 
-const cacheSlots = 256
-const longestCached = 48
+const cacheBits = 9
+const cacheSlots = 1 << cacheBits
+/** Four bytes each: eight, and the last four, which may overlap. */
+const wordsCached = 9
+const longestCached = 36
 
-/** What all rules of a bank ask of one attribute. */
+/** What all rules of a bank ask of one attribute. Bytes are compared four at a time. */
 class KeyTests {
   readonly key: Buffer
+  readonly #keyWords: Int32Array
   /** Rules that ask of it, and those of them that hold where it is absent. */
   readonly needs: number
   readonly absent: number
@@ -191,36 +227,60 @@ class KeyTests {
   readonly #tests: readonly { bit: number; fits: (text: string) => boolean }[]
   // Values seen, as they are encoded: length + 1, the bytes, the rules that hold.
   readonly #lengths = new Uint8Array(cacheSlots)
-  readonly #values = new Uint8Array(cacheSlots * longestCached)
+  readonly #values = new Int32Array(cacheSlots * wordsCached)
   readonly #bits = new Int32Array(cacheSlots)
 
   constructor(key: Buffer, tests: readonly { bit: number; test: ValueTest }[]) {
     this.key = key
+    const view = new DataView(key.buffer, key.byteOffset, key.length)
+    this.#keyWords = Int32Array.from({ length: Math.max(1, Math.ceil(key.length / 4)) }, (_, index) =>
+      wordAt(view, 0, key.length, index * 4),
+    )
     this.needs = tests.reduce((bits, { bit }) => bits | bit, 0)
     this.absent = tests.reduce((bits, { bit, test }) => (test.absent ? bits | bit : bits), 0)
     this.#present = tests.reduce((bits, { bit, test }) => (test.fits ? bits : bits | bit), 0)
     this.#tests = tests.flatMap(({ bit, test }) => (test.fits ? [{ bit, fits: test.fits }] : []))
   }
 
+  is(view: DataView, start: number, end: number): boolean {
+    if (end - start !== this.key.length) return false
+    const words = this.#keyWords
+    const size = end - start
+    if (size < 4) return words[0] === shortWord(view, start, size)
+    let at = start
+    for (let index = 0; index < words.length - 1; index++, at += 4) {
+      if (view.getInt32(at, true) !== words[index]) return false
+    }
+    return view.getInt32(end - 4, true) === words[words.length - 1]
+  }
+
   /** The rules of those that hold of a value. */
-  judge(bytes: Buffer, start: number, end: number): number {
+  judge(bytes: Buffer, view: DataView, start: number, end: number): number {
     if (this.#tests.length === 0) return this.#present
     const size = end - start
     if (size > longestCached) return this.#evaluate(bytes, start, end)
-    let hash = size
-    for (let at = start; at < end; at++) hash = (Math.imul(hash, 31) + (bytes[at] ?? 0)) | 0
-    const slot = (hash ^ (hash >>> 8) ^ (hash >>> 17)) & (cacheSlots - 1)
+    const last = size < 4 ? shortWord(view, start, size) : view.getInt32(end - 4, true)
+    let hash = Math.imul(last ^ size, 0x9e3779b1)
+    for (let at = start; at < end - 4; at += 4) {
+      hash = Math.imul((hash ^ view.getInt32(at, true)) + (hash >>> 15), 0x9e3779b1)
+    }
+    const slot = (hash ^ (hash >>> 13)) >>> (32 - cacheBits)
     const values = this.#values
-    const base = slot * longestCached
-    if (this.#lengths[slot] === size + 1) {
-      let same = 0
-      while (same < size && values[base + same] === bytes[start + same]) same++
-      if (same === size) return this.#bits[slot] ?? 0
+    const base = slot * wordsCached
+    if (this.#lengths[slot] === size + 1 && values[base] === last) {
+      let word = base + 1
+      let at = start
+      while (at < end - 4 && values[word] === view.getInt32(at, true)) {
+        at += 4
+        word++
+      }
+      if (at >= end - 4) return this.#bits[slot] ?? 0
     }
     const bits = this.#evaluate(bytes, start, end)
     this.#lengths[slot] = size + 1
-    for (let at = 0; at < size; at++) values[base + at] = bytes[start + at] ?? 0
     this.#bits[slot] = bits
+    values[base] = last
+    for (let at = start, word = base + 1; at < end - 4; at += 4, word++) values[word] = view.getInt32(at, true)
     return bits
   }
 
@@ -231,3 +291,14 @@ class KeyTests {
     return bits
   }
 }
+
+/** Up to three bytes as one number. */
+function shortWord(view: DataView, start: number, size: number): number {
+  let word = 0
+  for (let at = size - 1; at >= 0; at--) word = (word << 8) | view.getUint8(start + at)
+  return word
+}
+
+/** Four bytes from `at` on; the last four where there are fewer. */
+const wordAt = (view: DataView, start: number, size: number, at: number): number =>
+  size < 4 ? shortWord(view, start, size) : view.getInt32(start + Math.min(at, size - 4), true)

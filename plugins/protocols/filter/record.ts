@@ -25,6 +25,9 @@ export const pointLayouts = Object.fromEntries(
   ]),
 ) as Readonly<Record<MetricType, Layout>>
 
+/** Attributes beyond so many are walked over. */
+export const mostPlaces = 64
+
 export class RecordFacts {
   signal: Signal = 'logs'
   /** As rules have changed it. */
@@ -45,6 +48,12 @@ export class RecordFacts {
   traceEnd = 0
   attributesStart = 0
   attributesEnd = 0
+  /** How many attributes it has, and where the first of them stand: [start, end) of each KeyValue. */
+  attributeCount = 0
+  readonly attributeStarts = new Int32Array(mostPlaces)
+  readonly attributeEnds = new Int32Array(mostPlaces)
+  /** Over all of `bytes`, for four at once. */
+  view: DataView = new DataView(new ArrayBuffer(0))
   /** Of a data point: what its metric is called. */
   metricName = ''
   /** Whether `metricName` is not what the metric was called. */
@@ -57,11 +66,14 @@ export class RecordFacts {
 
   /** Looks through a record; what does not depend on its bytes is set by the caller. */
   read(bytes: Buffer, start: number, end: number): void {
-    this.bytes = bytes
+    if (bytes !== this.bytes) {
+      this.bytes = bytes
+      this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
+    }
     this.start = start
     this.end = end
     this.literals = 'unknown'
-    this.severity = this.attributesStart = this.attributesEnd = 0
+    this.severity = this.attributesStart = this.attributesEnd = this.attributeCount = 0
     this.bodyStart = this.bodyEnd = this.nameStart = this.nameEnd = this.traceStart = this.traceEnd = 0
     const { attributes } = this.layout
     let at = start
@@ -74,11 +86,23 @@ export class RecordFacts {
       else {
         let size = bytes[at++] ?? 0
         if (size >= 0x80) {
-          size = longSize(bytes, at - 1, end)
-          at += sizeWidth
+          const second = bytes[at] ?? 0
+          const third = bytes[at + 1] ?? 0
+          if (second >= 0x80 && third < 0x80) {
+            size = (size & 0x7f) | ((second & 0x7f) << 7) | (third << 14)
+            at += 2
+          } else {
+            size = longSize(bytes, at - 1, end)
+            at += sizeWidth
+          }
         }
         if (tag === attributes) {
-          if (this.attributesStart === 0) this.attributesStart = began
+          const count = this.attributeCount++
+          if (count === 0) this.attributesStart = began
+          if (count < mostPlaces) {
+            this.attributeStarts[count] = at
+            this.attributeEnds[count] = at + size
+          }
           this.attributesEnd = at + size
         } else this.#take(tag, at, at + size)
         at += size
@@ -220,6 +244,12 @@ export class AttributeWalk {
     reader.end = this.#end
     reader.skip(reader.key())
     return reader.position
+  }
+
+  /** One KeyValue, however it is written. */
+  read(bytes: Buffer, start: number, end: number): void {
+    this.bytes = bytes
+    this.#readSlowly(start, end)
   }
 
   #readSlowly(start: number, end: number): void {
