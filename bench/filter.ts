@@ -55,13 +55,19 @@ const rules = [
   { match: { class: 'log_error', attributes: app('app9', 'app10') }, keep: true },
   { match: { class: 'log', attributes: app('app9', 'app10') }, drop: true },
   { match: { attributes: { 'syslog.msgid': 'ID2?', 'syslog.facility': 16 } }, drop: true },
-  { match: { attributes: { 'syslog.hostname': '*s5.example.com' }, severity: { below: 'info' } }, drop: true },
+  {
+    match: { attributes: { 'syslog.hostname': '*s5.example.com' }, severity: { below: 'info' } },
+    drop: true,
+  },
   { match: { attributes: app('app12') }, set: { attributes: { team: 'storage' } } },
   { match: { attributes: app('app13'), class: 'log' }, set: { attributes: { team: 'network' } } },
   { match: { attributes: { 'syslog.procid': { at_least: 4007 } }, class: 'log' }, drop: true },
   { match: { attributes: { ...app('app14'), 'network.peer.address': '127.*' } }, drop: true },
   { match: { class: ['log', 'log_error'], attributes: { 'syslog.msgid': ['ID1', 'ID30'] } }, drop: true },
-  { match: { severity: { at_least: 'warn', below: 'error' }, attributes: app('app20', 'app21') }, keep: true },
+  {
+    match: { severity: { at_least: 'warn', below: 'error' }, attributes: app('app20', 'app21') },
+    keep: true,
+  },
   { match: { attributes: app('app22', 'app23') }, keep: true },
 ]
 const patterns = [
@@ -111,7 +117,13 @@ function ours(name: string, given: unknown[], limit: number): void {
   const least = Math.min(...filter.counts().map(({ matched }) => matched / lines / rounds))
   const note = `limit ${limit}; each rule matches ${(least * 100).toFixed(1)} % or more`
   rows.push([name, micros.toFixed(3), `${Math.round((left / lines) * 100)} %`, note])
-  if (process.argv.includes('--counts')) console.log(filter.counts().map(({rule,matched})=>rule+' '+(100*matched/lines/rounds).toFixed(1)).join('\n'))
+  if (process.argv.includes('--counts'))
+    console.log(
+      filter
+        .counts()
+        .map(({ rule, matched }) => rule + ' ' + ((100 * matched) / lines / rounds).toFixed(1))
+        .join('\n'),
+    )
 }
 ours('dpulse, 20 rules', rules, 0.3)
 ours('dpulse, 20 rules, 3 patterns, 1 redaction', [...rules, ...patterns], 0.7)

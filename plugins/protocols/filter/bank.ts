@@ -280,7 +280,8 @@ class KeyTests {
     this.#lengths[slot] = size + 1
     this.#bits[slot] = bits
     values[base] = last
-    for (let at = start, word = base + 1; at < end - 4; at += 4, word++) values[word] = view.getInt32(at, true)
+    for (let at = start, word = base + 1; at < end - 4; at += 4, word++)
+      values[word] = view.getInt32(at, true)
     return bits
   }
 
