@@ -244,7 +244,7 @@ const rule = z
     const wrong = (path: string[], message: string) =>
       void context.issues.push({ code: 'custom', input: one, path, message })
     const chosen = ends.filter((action) => one[action] !== undefined)
-    if (chosen.length > 1) wrong([chosen[1] ?? ''], `a rule has one of ${ends.join(', ')}`)
+    if (chosen.length > 1) wrong([chosen[1] ?? ''], `a rule has only one of ${ends.join(', ')}`)
     if (chosen.length === 0 && changes.every((action) => one[action] === undefined)) {
       wrong([], `what it does is missing: one of ${[...ends, ...changes].join(', ')}`)
     }
@@ -279,19 +279,22 @@ const trial = z.strictObject({
   name: z.string().max(200).optional().describe('What it shows.'),
   given: listOf(example).describe('One record, or several in their order.'),
   expect: listOf(
-    z.union([
-      outcome,
-      z.strictObject({
-        outcome: outcome.default('keep').describe('keep, or the reason for which it is dropped.'),
-        class: z.enum(classes).optional().describe('Its class then.'),
-        severity: severity.optional().describe('Its severity then.'),
-        name: z.string().optional().describe('Its name then.'),
-        body: z.string().optional().describe('Its body then.'),
-        attributes: z.record(key, value).optional().describe('Attributes that it has then.'),
-        absent: z.array(key).optional().describe('Attributes that it has not then.'),
-        rule: z.string().optional().describe('A rule that matched it.'),
-      }),
-    ]),
+    z.union(
+      [
+        outcome,
+        z.strictObject({
+          outcome: outcome.default('keep').describe('keep, or the reason for which it is dropped.'),
+          class: z.enum(classes).optional().describe('Its class then.'),
+          severity: severity.optional().describe('Its severity then.'),
+          name: z.string().optional().describe('Its name then.'),
+          body: z.string().optional().describe('Its body then.'),
+          attributes: z.record(key, value).optional().describe('Attributes that it has then.'),
+          absent: z.array(key).optional().describe('Attributes that it has not then.'),
+          rule: z.string().optional().describe('A rule that matched it.'),
+        }),
+      ],
+      { error: 'expected keep, filter, sample, rate, unchanged, aggregated, or { outcome, class, body, … }' },
+    ),
   ).describe('What becomes of each: keep, filter, sample, rate, unchanged, aggregated, or more of it.'),
 })
 export type TrialSettings = z.output<typeof trial>
