@@ -25,18 +25,25 @@ export interface Edit {
   readonly severityText: string | undefined
   readonly body: string | undefined
   readonly rename: ReadonlyMap<string, string>
+  readonly renamedTo: ReadonlySet<string>
+  /** Of all attributes that are set, renamed, or in the way of one that is renamed. */
+  readonly keys: readonly Buffer[]
   readonly name: string | undefined
   readonly redact: Redaction | undefined
 }
 
 export function editOf({ set, rename, redact }: RuleSettings): Edit | undefined {
   if (!set && !rename && !redact) return undefined
+  const renamed = Object.entries(rename?.attributes ?? {})
+  const keys = new Set([...Object.keys(set?.attributes ?? {}), ...renamed.flat()])
   return {
+    keys: [...keys].map((key) => Buffer.from(key)),
+    renamedTo: new Set(renamed.map(([, to]) => to)),
     set: new Map(Object.entries(set?.attributes ?? {})),
     severity: set?.severity && severities[set.severity],
     severityText: set?.severity,
     body: set?.body,
-    rename: new Map(Object.entries(rename?.attributes ?? {})),
+    rename: new Map(renamed),
     name: rename?.name,
     redact: redact && {
       patterns: redact.patterns?.map(compilePattern),
@@ -81,24 +88,35 @@ export class Editor {
     return true
   }
 
-  /** All attributes, as they are to be. */
+  /** All attributes, as they are to be; those that no rule speaks of are copied together. */
   #attributes(edit: Edit, record: RecordFacts): boolean {
     const { layout, bytes } = record
     const field = layout.attributes >>> 3
-    const renamedTo = new Set(edit.rename.values())
     const walk = this.#walk.over(bytes, record.attributesStart, record.attributesEnd, layout.attributes)
     let isChanged = false
+    let from = record.attributesStart
+    let end = from
     const moved: [string, AttributeValue][] = []
     while (walk.next()) {
+      // What stands between attributes is copied with the rest of the record.
+      if (walk.fieldStart !== end) {
+        this.#out.raw(bytes, from, end)
+        from = walk.fieldStart
+      }
+      end = walk.fieldEnd
+      if (!speaksOf(edit, walk)) continue
+      this.#out.raw(bytes, from, walk.fieldStart)
+      from = walk.fieldEnd
       const key = walk.keyText()
       const to = edit.rename.get(key)
       if (to !== undefined) moved.push([to, this.#value(walk.valueStart, walk.valueEnd, bytes)])
       const goes = to !== undefined || edit.set.has(key)
       if (goes) isChanged = true
-      else if (renamedTo.has(key) && this.#hasAny(edit.rename, key, record)) isChanged = true
+      else if (edit.renamedTo.has(key) && this.#hasAny(edit.rename, key, record)) isChanged = true
       else if (this.#redactAttribute(edit.redact, key, walk, field)) isChanged = true
       else this.#out.raw(bytes, walk.fieldStart, walk.fieldEnd)
     }
+    this.#out.raw(bytes, from, record.attributesEnd)
     for (const [key, value] of moved) if (!edit.set.has(key)) this.#write(edit.redact, field, key, value)
     for (const [key, value] of edit.set) {
       this.#write(edit.redact, field, key, value)
@@ -167,17 +185,38 @@ export class Editor {
     reader.buffer = bytes
     reader.position = start
     reader.end = end
-    const without = new Set<number>([layout.attributes])
-    if (edit.severity !== undefined && record.signal === 'logs') without.add(0x10).add(0x1a)
-    if (this.#replacesBody && record.signal === 'logs') without.add(0x2a)
-    if (renames && record.signal !== 'metrics') without.add(layout.name)
-    while (!reader.done) {
+    const isLog = record.signal === 'logs'
+    const severity = isLog && edit.severity !== undefined
+    const body = isLog && this.#replacesBody
+    const name = renames && record.signal !== 'metrics'
+    let from = start
+    while (reader.position < end) {
       const began = reader.position
       const key = reader.key()
       reader.skip(key)
-      if (!without.has(key)) this.#out.raw(bytes, began, reader.position)
+      const goes =
+        key === layout.attributes ||
+        (severity && (key === 0x10 || key === 0x1a)) ||
+        (body && key === 0x2a) ||
+        (name && key === layout.name)
+      if (!goes) continue
+      if (began > from) this.#out.raw(bytes, from, began)
+      from = reader.position
     }
+    if (end > from) this.#out.raw(bytes, from, end)
   }
+}
+
+/** Whether the attribute at which the walk stands may be another afterwards. */
+function speaksOf(edit: Edit, { bytes, keyStart, keyEnd }: AttributeWalk): boolean {
+  if (edit.redact?.attributes) return true
+  for (const key of edit.keys) {
+    if (key.length !== keyEnd - keyStart) continue
+    let same = 0
+    while (same < key.length && key[same] === bytes[keyStart + same]) same++
+    if (same === key.length) return true
+  }
+  return false
 }
 
 /** The value as it is to be; undefined where it stays. */

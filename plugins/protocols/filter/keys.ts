@@ -96,7 +96,9 @@ export class SeriesKey {
   of(record: RecordFacts): number {
     this.#low = this.#resourceLow ^ hashText(record.metricName)
     this.#high = Math.imul(this.#resourceHigh, 31) ^ this.#low
-    this.#add(record.bytes, record.attributesStart, record.attributesEnd)
+    const { bytes, attributeCount: count, attributeStarts: starts, attributeEnds: ends } = record
+    if (count > starts.length) this.#add(bytes, record.attributesStart, record.attributesEnd)
+    else for (let at = 0; at < count; at++) this.#add(bytes, starts[at] ?? 0, ends[at] ?? 0)
     return spread(this.#high) * 0x200000 + (spread(this.#low) >>> 11)
   }
 

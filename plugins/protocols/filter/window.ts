@@ -6,6 +6,7 @@ import { classes } from '../../contract/signal.ts'
 import type { Class } from '../../contract/signal.ts'
 import type { Writer } from '../../contract/wire.ts'
 import { numberOf } from './limits.ts'
+import { AttributeWalk } from './record.ts'
 import type { RecordFacts } from './record.ts'
 import { functions } from './settings.ts'
 import type { Function } from './settings.ts'
@@ -297,5 +298,12 @@ export const headOf = (record: RecordFacts, point: PointCursor): SeriesHead => (
   isSum: point.type === 'sum',
   temporality: point.temporality,
   monotonic: point.monotonic,
-  attributes: Buffer.from(record.bytes.subarray(record.attributesStart, record.attributesEnd)),
+  attributes: attributesOf(record),
 })
+
+function attributesOf({ bytes, attributesStart, attributesEnd, layout }: RecordFacts): Buffer {
+  const walk = new AttributeWalk().over(bytes, attributesStart, attributesEnd, layout.attributes)
+  const fields: Buffer[] = []
+  while (walk.next()) fields.push(bytes.subarray(walk.fieldStart, walk.fieldEnd))
+  return Buffer.concat(fields)
+}
