@@ -2,6 +2,7 @@
 // choose broker, journal and store without a file.
 import { readFile } from 'node:fs/promises'
 import * as z from 'zod'
+import { systemClock } from '../collector/clock.ts'
 import { Problems, textOf } from '../collector/problems.ts'
 import type { Problem } from '../collector/problems.ts'
 import { PermanentError } from '../plugins/contract/errors.ts'
@@ -10,6 +11,8 @@ import type { Class } from '../plugins/contract/signal.ts'
 import { isPasswordHash } from '../plugins/contract/password.ts'
 import { address, duration, secret, size, tls } from '../plugins/contract/settings.ts'
 import { isBrokerUrl } from '../plugins/protocols/mqtt-url.ts'
+import { checkFilter } from '../plugins/protocols/filter/index.ts'
+import { writerFilterSettings } from './filter.ts'
 
 const listen = z.array(address)
 
@@ -239,6 +242,9 @@ export const aggregatorConfig = z.strictObject({
     })
     .prefault({})
     .describe('Queryable history.'),
+  filter: writerFilterSettings
+    .optional()
+    .describe('Rules over what is stored, as in the filter of a collector, but for windows and classes.'),
   metrics: z
     .strictObject({
       interval: duration.prefault('15s').describe('Between exports of the own metrics.'),
@@ -256,6 +262,17 @@ export const aggregatorConfig = z.strictObject({
 
 export type AggregatorConfig = z.output<typeof aggregatorConfig>
 
+/** What the examples of the filter show. */
+function filterProblems(text: string, { filter }: AggregatorConfig): Problem[] {
+  if (!filter) return []
+  const found = new Problems(text)
+  for (const { path, message, severity } of checkFilter(filter, { device: 'check', clock: systemClock })) {
+    found.problem(['filter', ...path], message, severity)
+  }
+  found.sort()
+  return found.problems
+}
+
 function parsed(text: string): { config: AggregatorConfig | undefined; problems: Problem[] } {
   const found = new Problems(text)
   const plain = found.plain()
@@ -267,7 +284,10 @@ function parsed(text: string): { config: AggregatorConfig | undefined; problems:
 }
 
 /** Every problem of a configuration, with its path and line; empty when it is valid. */
-export const problemsOf = (text: string): Problem[] => parsed(text).problems
+export function problemsOf(text: string): Problem[] {
+  const { config, problems } = parsed(text)
+  return config ? [...problems, ...filterProblems(text, config)] : problems
+}
 
 /** What `dpulse check` asks of an aggregator's configuration. */
 export const checker = { check: async (text: string): Promise<Problem[]> => problemsOf(text) }

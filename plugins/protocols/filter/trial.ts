@@ -17,14 +17,22 @@ import { compilePattern } from './pattern.ts'
 import { severities } from './settings.ts'
 import type { Example, FilterSettings, TrialSettings } from './settings.ts'
 
+/** Whom the examples are about, and when. */
+export type TrialContext = Pick<Context, 'device' | 'clock'>
+
 type Expectation = TrialSettings['expect'][number]
 
-export function checkFilter(config: FilterSettings, context: Context): Finding[] {
+export function checkFilter(config: FilterSettings, context: TrialContext): Finding[] {
   const failures = config.tests.flatMap((trial, index) => tryOne(config, trial, index, context))
   return [...failures, ...costs(config)]
 }
 
-function tryOne(config: FilterSettings, trial: TrialSettings, index: number, context: Context): Finding[] {
+function tryOne(
+  config: FilterSettings,
+  trial: TrialSettings,
+  index: number,
+  context: TrialContext,
+): Finding[] {
   const { given, expect } = trial
   const label = trial.name === undefined ? '' : `${trial.name}: `
   const wrong = (path: readonly PropertyKey[], message: string): Finding => ({
@@ -115,7 +123,7 @@ function lookInto({ signal, bytes }: Records): Shown {
 }
 
 /** As the source would encode it. */
-function recordsOf(example: Example, context: Context, at: number): Records {
+function recordsOf(example: Example, context: TrialContext, at: number): Records {
   const now = context.clock.nowUnixNano() + BigInt(at)
   const resource = encodeResource({ 'host.id': context.device, ...example.resource })
   const named = (records: Records | undefined): Records => {
