@@ -178,12 +178,12 @@ function ours(name: string, given: unknown[], limit: number): void {
   const least = Math.min(...filter.counts().map(({ matched }) => matched / lines / rounds))
   const note = `limit ${limit}; each rule matches ${(least * 100).toFixed(1)} % or more`
   rows.push([name, micros.toFixed(3), `${Math.round((left / lines) * 100)} %`, note])
-    console.log(
-      filter
-        .counts()
-        .map(({ rule, matched }) => rule + ' ' + ((100 * matched) / lines / rounds).toFixed(1))
-        .join('\n'),
-    )
+  console.log(
+    filter
+      .counts()
+      .map(({ rule, matched }) => rule + ' ' + ((100 * matched) / lines / rounds).toFixed(1))
+      .join('\n'),
+  )
 }
 
 const collectorConfig = (port: number, processors: readonly string[]) => {

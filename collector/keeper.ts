@@ -7,7 +7,7 @@
 import { ulid } from 'ulid'
 import * as z from 'zod'
 import { classes, signals } from '../plugins/contract/index.ts'
-import type { Clock, Dropped, DropReason, Log as Logger, Records } from '../plugins/contract/index.ts'
+import type { Clock, DropReason, Log as Logger, Records } from '../plugins/contract/index.ts'
 import type { Log, Table } from '../plugins/protocols/log/index.ts'
 import type { Chain, Flushed, Stage } from './chain.ts'
 import type { Outlet } from './outlet.ts'
@@ -120,7 +120,9 @@ export class Keeper {
   }
 
   async #handAll(list: readonly Out[]): Promise<void> {
-    await Promise.all(list.map((one) => (one.key === '' ? this.#handLoose(one) : this.#hand(one))))
+    const kept = list.filter(({ key }) => key !== '')
+    for (const one of list) if (one.key === '') this.#handLoose(one)
+    await Promise.all(kept.map((one) => this.#hand(one)))
   }
 
   /** Nothing keeps it meanwhile: it is in memory alone, as what a source does not wait for. */
@@ -144,7 +146,7 @@ export class Keeper {
     const safe = outlets.flatMap((outlet) =>
       made.records.map((records, index) => {
         const mark = marks[index] ?? ''
-        if (outlet.buffer.hasMark(mark)) return undefined
+        if (outlet.buffer.hasMark(mark)) return Promise.resolve()
         // The count goes with the first of them.
         return outlet.accept(records, true, { key: mark, dropped: index === 0 ? made.dropped : {} })
       }),
@@ -246,7 +248,7 @@ function decodeMade(value: Uint8Array, stage: Stage): Flushed | undefined {
       to: BigInt(to),
       bytes: Buffer.from(bytes, 'base64'),
     }))
-    return { ...row, stage, dropped: row.dropped as Dropped, records }
+    return { ...row, stage, dropped: row.dropped, records }
   } catch {
     return undefined
   }

@@ -30,7 +30,7 @@ type Part = string | typeof star | typeof any
 /** Characters, and what stands for some. */
 function parse(glob: string): { parts: Part[]; isPlain: boolean } {
   const parts: Part[] = []
-  const characters = [...glob]
+  const characters = Array.from(glob)
   for (let at = 0; at < characters.length; at++) {
     const one = characters[at] ?? ''
     if (one === '\\') parts.push(characters[++at] ?? '')
@@ -43,7 +43,7 @@ function parse(glob: string): { parts: Part[]; isPlain: boolean } {
 
 /** Goes on greedily, and back to the last star only: what stood before it needs no second try. */
 function fits(text: string, parts: readonly Part[]): boolean {
-  const characters = [...text]
+  const characters = Array.from(text)
   let [at, part] = [0, 0]
   let [starPart, starAt] = [-1, 0]
   while (at < characters.length) {
