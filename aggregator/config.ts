@@ -2,6 +2,7 @@
 // choose broker, journal and store without a file.
 import { readFile } from 'node:fs/promises'
 import * as z from 'zod'
+import { systemClock } from '../collector/clock.ts'
 import { Problems, textOf } from '../collector/problems.ts'
 import type { Problem } from '../collector/problems.ts'
 import { absentReferences } from '../collector/references.ts'
@@ -12,6 +13,8 @@ import { isPasswordHash } from '../plugins/contract/password.ts'
 import { address, duration, secret, size, tls } from '../plugins/contract/settings.ts'
 import { isBrokerUrl } from '../plugins/protocols/mqtt-url.ts'
 import { judge } from './config-rules.ts'
+import { checkFilter } from '../plugins/protocols/filter/index.ts'
+import { writerFilterSettings } from './filter.ts'
 
 const listen = z.array(address)
 
@@ -241,6 +244,9 @@ export const aggregatorConfig = z.strictObject({
     })
     .prefault({})
     .describe('Queryable history.'),
+  filter: writerFilterSettings
+    .optional()
+    .describe('Rules over what is stored, as in the filter of a collector, but for windows and classes.'),
   metrics: z
     .strictObject({
       interval: duration.prefault('15s').describe('Between exports of the own metrics.'),
@@ -277,13 +283,23 @@ function parsed(text: string, look?: (config: AggregatorConfig, found: Problems)
   return { config: isFine ? result?.data : undefined, problems: found.problems }
 }
 
-/** What `dpulse check` asks of an aggregator's configuration; files and variables that are absent here are warnings. */
-export const checker = {
-  check: async (text: string): Promise<Problem[]> =>
-    parsed(text, (config, found) => {
-      for (const { path, message } of absentReferences(config)) found.problem(path, message, 'warning')
-    }).problems,
+/** Every problem of a configuration, with its path and line; files and variables that are absent here are warnings. */
+export const problemsOf = (text: string): Problem[] => parsed(text, look).problems
+
+/** What only `dpulse check` looks at: what the examples of the filter show, and what the configuration refers to. */
+function look(config: AggregatorConfig, found: Problems): void {
+  for (const { path, message } of absentReferences(config)) found.problem(path, message, 'warning')
+  if (!config.filter) return
+  for (const { path, message, severity } of checkFilter(config.filter, {
+    device: 'check',
+    clock: systemClock,
+  })) {
+    found.problem(['filter', ...path], message, severity)
+  }
 }
+
+/** What `dpulse check` asks of an aggregator's configuration. */
+export const checker = { check: async (text: string): Promise<Problem[]> => problemsOf(text) }
 
 /** The defaults without a file. @throws PermanentError CONFIG_INVALID that lists every problem. */
 export async function loadConfig(file: string | undefined): Promise<AggregatorConfig> {

@@ -2,8 +2,8 @@
 // the owners of all partitions write, so that any of them answers for all.
 import { Accounts } from './account.ts'
 import type { JournalTable } from './journal/journal.ts'
-import { decodeStream } from './writer.ts'
-import type { WrittenStream } from './writer.ts'
+import { decodeStream } from './written.ts'
+import type { WrittenStream } from './written.ts'
 
 /** Accounts as `dpulse_ledger` has them, now and later. */
 export function followAccounts(table: JournalTable): Accounts {

@@ -16,7 +16,8 @@ import type { Range } from './intervals.ts'
 import type { Journal, Position } from './journal/journal.ts'
 import type { Ledger, LedgerReport, StreamAccount } from './query.ts'
 import type { Store, StreamCount } from './store/store.ts'
-import type { WrittenStream, Writer } from './writer.ts'
+import type { Writer } from './writer.ts'
+import type { WrittenStream } from './written.ts'
 
 /** What the ingest knows of a stream. */
 export interface Acknowledged {
@@ -181,6 +182,9 @@ export function accountOf(key: string, evidence: Evidence): StreamAccount {
   const produced = Math.max(0, (known?.produced ?? 0) - forwarded)
   const dropped: Record<string, number> = { ...known?.dropped }
   const told = total(dropped)
+  for (const [reason, number] of Object.entries(written?.filtered ?? {})) {
+    dropped[reason] = (dropped[reason] ?? 0) + number
+  }
   const rejected = count?.rejected ?? 0
   if (rejected > 0) dropped.rejected = (dropped.rejected ?? 0) + rejected
   const unsent = Math.max(0, produced - told - acknowledged)

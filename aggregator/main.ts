@@ -35,6 +35,7 @@ import { recoverAccounts } from './recovery.ts'
 import { journalKeeper } from './store/keeper.ts'
 import { openStore } from './store/open.ts'
 import { recordId } from './store/query-logs.ts'
+import { openWriterFilter } from './filter.ts'
 import { openWriter } from './writer.ts'
 
 const MiB = 1024 ** 2
@@ -117,8 +118,10 @@ export async function main(options: ProgramOptions): Promise<void> {
   const handover = shared && openHandover({ journal, shared, device, storeKeepsState, clock, log })
   // A journal of our own keeps what the store cannot in a table of its own.
   const keeper = storeKeepsState || shared ? undefined : journalKeeper(journal.table('dpulse_writer'))
+  const filter = config.filter && openWriterFilter(config.filter, { clock, log, maxBatchBytes: 8 * MiB })
   const writer = await openWriter({
     keeper,
+    filter,
     journal,
     store,
     handover,
@@ -208,7 +211,16 @@ export async function main(options: ProgramOptions): Promise<void> {
     (error: unknown) => signal.aborted || log.error('store not watched', { error: messageOf(error) }),
   )
 
-  const measures = measuresOf({ ingest, journal, writer, ledger, accounts, mqtt, store: () => storeStatus })
+  const measures = measuresOf({
+    ingest,
+    journal,
+    filter,
+    writer,
+    ledger,
+    accounts,
+    mqtt,
+    store: () => storeStatus,
+  })
   let ready = false
   const api = await startApi(
     {

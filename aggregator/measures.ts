@@ -1,4 +1,5 @@
 // What the aggregator tells about itself: names, units, and where each number is read.
+import type { WriterFilter } from './filter.ts'
 import type { Ingest } from './ingest.ts'
 import type { Journal, SharedJournal } from './journal/journal.ts'
 import type { RunningLedger } from './ledger.ts'
@@ -10,6 +11,7 @@ export interface MeasuredParts {
   ingest: Ingest
   journal: Journal
   writer: Writer
+  filter?: WriterFilter | undefined
   ledger: RunningLedger
   accounts: { readonly size: number }
   mqtt: Pick<Mqtt, 'embedded' | 'external'> | undefined
@@ -26,7 +28,7 @@ type Row = readonly [
 ]
 
 export function measuresOf(parts: MeasuredParts): Measure[] {
-  const { ingest, journal, writer, ledger, accounts, mqtt, store } = parts
+  const { ingest, journal, filter, writer, ledger, accounts, mqtt, store } = parts
   const taken = ingest.counters
   const written = writer.counters
   const rows: Row[] = [
@@ -92,7 +94,33 @@ export function measuresOf(parts: MeasuredParts): Measure[] {
     description,
     read,
   }))
+  if (filter) measures.push(...filterMeasures(filter))
   return journal.shared ? [...measures, ...sharedMeasures(journal.shared)] : measures
+}
+
+/** Of the rules over what is stored. */
+function filterMeasures(filter: WriterFilter): Measure[] {
+  return [
+    {
+      name: 'dpulse.aggregator.rule.matched',
+      kind: 'counter',
+      unit: '{record}',
+      description: 'Records that a rule of the filter matched.',
+      read: () => filter.counts().map(({ rule, matched }) => [{ rule }, matched] as const),
+    },
+    {
+      name: 'dpulse.aggregator.rule.dropped',
+      kind: 'counter',
+      unit: '{record}',
+      description: 'Records that a rule of the filter dropped, by reason.',
+      read: () =>
+        filter
+          .counts()
+          .flatMap(({ rule, dropped }) =>
+            Object.entries(dropped).map(([reason, count]) => [{ rule, reason }, count] as const),
+          ),
+    },
+  ]
 }
 
 /** Of a journal that several aggregators share. */

@@ -6,25 +6,16 @@ import { findHeader, streamKey } from '../plugins/contract/batch.ts'
 import type { Header } from '../plugins/contract/batch.ts'
 import type { Clock, Log } from '../plugins/contract/define.ts'
 import { RetryableError, messageOf } from '../plugins/contract/errors.ts'
-import type { Class, Signal } from '../plugins/contract/signal.ts'
-import { Reader, Writer as Encoder } from '../plugins/contract/wire.ts'
+import type { Class, Dropped, Signal } from '../plugins/contract/signal.ts'
+import type { WriterFilter } from './filter.ts'
 import type { Handover } from './handover.ts'
 import { IntervalSet } from './intervals.ts'
 import { signalTopics } from './journal/journal.ts'
 import type { Journal, JournalDamage, JournalEntry, JournalRead, Moves, Position } from './journal/journal.ts'
 import type { StateKeeper } from './store/keeper.ts'
 import type { Store, StoreBatch, StoreReceipt } from './store/store.ts'
-
-/** What the writer has taken of a stream, as the store's last commit has it. */
-export interface WrittenStream {
-  readonly seen: IntervalSet
-  /** Records of the batches in `seen`, traces left out. */
-  records: number
-  /** Spans: passed on, not stored. */
-  forwarded: number
-  /** By the receipts of a store that does not count its rows itself. */
-  confirmed?: StoreReceipt
-}
+import { added, copyOf, decodeStream, rowsOf } from './written.ts'
+import type { WrittenStream } from './written.ts'
 
 export interface WriterOptions {
   journal: Journal
@@ -33,6 +24,8 @@ export interface WriterOptions {
   keeper?: StateKeeper | undefined
   /** Where several aggregators share the journal: it says what is ours, and keeps what must outlive us. */
   handover?: Handover | undefined
+  /** Asked of each batch before it is stored. */
+  filter?: WriterFilter | undefined
   log: Log
   clock: Clock
   /** Most records that one commit of the store takes. */
@@ -75,7 +68,7 @@ const signalOf: Readonly<Record<string, Signal>> = Object.fromEntries(
 
 interface Group {
   batches: StoreBatch[]
-  headers: { header: Header; key: string; signal: Signal }[]
+  headers: { header: Header; key: string; signal: Signal; dropped?: Dropped }[]
   /** Numbers of the batches in it, by stream: they are not yet in the committed sets. */
   fresh: Map<string, Set<number>>
   records: number
@@ -99,7 +92,7 @@ const leastPortion = 0.05
 
 /** Loads the committed state. @throws what the store throws when it cannot be opened. */
 export async function openWriter(options: WriterOptions): Promise<Writer> {
-  const { journal, store, keeper, handover, log, clock } = options
+  const { journal, store, keeper, handover, filter, log, clock } = options
   const source = handover ?? journal
   const {
     groupRecords = 100_000,
@@ -164,19 +157,22 @@ export async function openWriter(options: WriterOptions): Promise<Writer> {
       }
       own.add(header.seq)
       const signal = signalOf[entry.topic] ?? 'logs'
-      group.headers.push({ header, key, signal })
+      const isKept = signal !== 'traces' && header.count > 0
+      const left = isKept ? filter?.apply(header, signal, entry.value) : undefined
+      group.headers.push({ header, key, signal, ...(left && { dropped: left.dropped }) })
       group.records += header.count
       if (isPrecious(header.class)) group.isPrecious = true
-      if (signal === 'traces' || header.count === 0) continue
+      if (!isKept || left?.header.count === 0) continue
       // As it lies in the journal: the store's thread opens it, and fewer bytes are handed over.
-      group.batches.push({ header, signal, value: entry.value, arrivedUnixNano: entry.arrivedUnixNano })
+      const { arrivedUnixNano } = entry
+      group.batches.push({ header, signal, value: entry.value, arrivedUnixNano, ...left })
     }
   }
 
   /** The sets as they will be once the group is committed: copies, so that a failed commit leaves no trace. */
   function advance(group: Group): Map<string, WrittenStream> {
     const changed = new Map<string, WrittenStream>()
-    for (const { header, key, signal } of group.headers) {
+    for (const { header, key, signal, dropped } of group.headers) {
       let stream = changed.get(key)
       if (!stream) {
         const old = streams.get(key)
@@ -188,6 +184,7 @@ export async function openWriter(options: WriterOptions): Promise<Writer> {
       stream.seen.add(header.seq)
       if (signal === 'traces') stream.forwarded += header.count
       else stream.records += header.count
+      if (dropped) stream.filtered = added(stream.filtered, dropped)
     }
     return changed
   }
@@ -359,34 +356,3 @@ const samePosition = (one: Position, other: Position): boolean =>
   Object.entries(one).every(([partition, offset]) => other[partition] === offset)
 
 const where = ({ topic, partition, offset, key }: JournalEntry) => ({ topic, partition, offset, device: key })
-
-const copyOf = (set: IntervalSet): IntervalSet => {
-  const copy = new IntervalSet()
-  copy.merge(set)
-  return copy
-}
-
-const rowsOf = (streams: ReadonlyMap<string, WrittenStream>): Map<string, Uint8Array> =>
-  new Map([...streams].map(([key, stream]) => [key, encodeStream(stream)]))
-
-// A row: records, forwarded, then the set; then what was confirmed, where it is known by receipts.
-function encodeStream({ seen, records, forwarded, confirmed }: WrittenStream): Uint8Array {
-  const out = new Encoder(64)
-  out.varint(records)
-  out.varint(forwarded)
-  seen.encode(out)
-  if (confirmed) {
-    out.varint(confirmed.stored)
-    out.varint(confirmed.rejected)
-  }
-  return out.take()
-}
-
-export function decodeStream(row: Uint8Array): WrittenStream {
-  const reader = new Reader(row)
-  const records = reader.varint()
-  const forwarded = reader.varint()
-  const seen = IntervalSet.decode(reader)
-  if (reader.done) return { records, forwarded, seen }
-  return { records, forwarded, seen, confirmed: { stored: reader.varint(), rejected: reader.varint() } }
-}

@@ -282,6 +282,7 @@ export function topOf(runtime: Runtime) {
   const { rss } = process.memoryUsage()
   return {
     components,
+    rules: runtime.measures.ruleCounts(),
     buffers: runtime.measures.buffers(),
     memory: rss,
     cpu: process.cpuUsage(),

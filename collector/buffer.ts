@@ -54,6 +54,8 @@ export class BatchBuffer {
   readonly #disk: Disk | undefined
   #written: Promise<boolean> | undefined
   #diskRetryMs = 0
+  /** Batches that are to be written before anyone sends them. */
+  #first: Held[] = []
   /** Of sources whose records were dropped, until the count of them is on disk. */
   #toAnswer: Answer[] = []
   readonly #stopped = new AbortController()
@@ -94,6 +96,16 @@ export class BatchBuffer {
     return this.#disk?.entries ?? 0
   }
 
+  /** Whether the log has a batch with that mark, or had one. */
+  hasMark(key: string): boolean {
+    return this.#disk?.hasMark(key) ?? false
+  }
+
+  /** What the mark is of is held nowhere else any more. */
+  forgetMark(key: string): void {
+    this.#disk?.forgetMark(key)
+  }
+
   /** Nothing of this session is in memory. */
   get isDrained(): boolean {
     return this.memoryBytes === 0
@@ -101,7 +113,8 @@ export class BatchBuffer {
 
   add(held: Held): void {
     this.memoryBytes += held.bytes
-    this.#lane(held.stream.class).add(held)
+    if (held.marks.length > 0 && this.#disk) this.#first.push(held)
+    else this.#lane(held.stream.class).add(held)
   }
 
   /**
@@ -210,7 +223,7 @@ export class BatchBuffer {
     const keepMs = Math.max(freshMs, limits.spillMs)
     const spillMs = this.spillAfterMs
     const disk = this.#disk
-    let spillDue = Infinity
+    let spillDue = this.#first.some(({ writing }) => !writing) ? nowMs : Infinity
     let evictDue = Infinity
     for (const lane of this.#lanes) {
       for (let old = lane.oldestIdle(); old && this.isExpired(old); old = lane.oldestIdle()) {
@@ -237,8 +250,8 @@ export class BatchBuffer {
       await this.#written
       more = await this.#spill(true)
     }
-    for (const lane of this.#lanes) {
-      for (const held of lane) {
+    for (const list of [this.#first, ...this.#lanes]) {
+      for (const held of list) {
         if (held.offset >= 0) continue
         held.safe?.(new Error('the buffer could not keep it at the stop'))
         held.safe = undefined
@@ -284,6 +297,8 @@ export class BatchBuffer {
     if (!disk || chosen.length === 0) return false
     try {
       await disk.write(chosen)
+      for (const held of this.#first) if (held.offset >= 0) this.#evict(held)
+      this.#first = this.#first.filter(({ state }) => state !== 'gone')
       return true
     } catch (error) {
       for (const held of chosen) held.writing = false
@@ -300,21 +315,22 @@ export class BatchBuffer {
   #choose(disk: Disk, untilMs: number, all: boolean): Held[] {
     const chosen: Held[] = []
     let bytes = 0
-    for (const name of classes) {
-      this.#lane(name).eachToSpill(untilMs, (held) => {
-        if (bytes > 0 && bytes + held.bytes > commitBytes) return false
-        if (!disk.hasRoom(all ? 'event' : name, bytes + held.bytes)) {
-          this.diskRefusals++
-          this.#diskRetryMs = this.#options.clock.elapsedMs() + fullDiskMs
-          if (!held.mayWait) void disk.reclaim(name)
-          return false
-        }
-        bytes += held.bytes
-        held.writing = true
-        chosen.push(held)
-        return true
-      })
+    const choose = (held: Held): boolean => {
+      const { class: name } = held.stream
+      if (bytes > 0 && bytes + held.bytes > commitBytes) return false
+      if (!disk.hasRoom(all ? 'event' : name, bytes + held.bytes)) {
+        this.diskRefusals++
+        this.#diskRetryMs = this.#options.clock.elapsedMs() + fullDiskMs
+        if (!held.mayWait) void disk.reclaim(name)
+        return false
+      }
+      bytes += held.bytes
+      held.writing = true
+      chosen.push(held)
+      return true
     }
+    for (const held of this.#first) if (!held.writing && !choose(held)) break
+    for (const name of classes) this.#lane(name).eachToSpill(untilMs, choose)
     return chosen
   }
 }

@@ -4,14 +4,17 @@ import { WireError } from '../plugins/contract/index.ts'
 import type {
   Attributes,
   Class,
+  Decider,
   Dropped,
   DropReason,
   Log as Logger,
+  Passed,
+  Passer,
   Processor,
   Records,
 } from '../plugins/contract/index.ts'
 import type { Meter } from './measure.ts'
-import { Rewriter, cursorFor, replaced } from './rewrite.ts'
+import { Rewriter, cursorFor, replaced } from '../plugins/contract/rewrite.ts'
 import { CursorView } from './view.ts'
 
 export interface Stage {
@@ -20,83 +23,121 @@ export interface Stage {
   meter: Meter
 }
 
-export interface Passed {
-  /** Absent when all were dropped. */
-  kept: Records | undefined
-  dropped: Dropped
+/** What a stage made of records that it had taken in, after the stages behind it. */
+export interface Flushed {
+  /** The stage that made it. */
+  readonly stage: Stage
+  readonly records: readonly Records[]
+  readonly device: string
+  readonly class: Class
+  readonly dropped: Dropped
+  /** Rows of the stage's state that all this stands for. */
+  readonly rows: readonly string[]
 }
 
-/** What `aggregated` records of a stream wait for. */
-export interface Flushed {
-  records: Records | undefined
-  device: string
-  class: Class
-  /** Records that became these: all but `records.count` of them are dropped as `aggregated`. */
-  consumed: number
-  dropped: Dropped
-}
+/** One flush makes no more than this; the rest comes with the next. */
+const mostFlushed = 1000
 
 export class Chain {
-  readonly #stages: readonly Stage[]
+  readonly stages: readonly Stage[]
   readonly #logger: Logger
   readonly #view = new CursorView()
   readonly #rewriter = new Rewriter()
   readonly #verdicts: (Attributes | boolean)[] = []
-  /** Consumed by stages that aggregate and not told yet, by stage, device and class. */
-  readonly #consumed = new Map<string, { stage: number; device: string; class: Class; count: number }>()
 
   constructor(stages: readonly Stage[], logger: Logger) {
-    this.#stages = stages
+    this.stages = stages
     this.#logger = logger
   }
 
   get isEmpty(): boolean {
-    return this.#stages.length === 0
+    return this.stages.length === 0
   }
 
   /** What is left of Records after the stages from `first` on. Malformed ones are dropped whole, as `invalid`. */
   pass(records: Records, first = 0): Passed {
-    if (this.#stages.length <= first) return { kept: records, dropped: {} }
+    if (this.stages.length <= first) return { kept: [records], dropped: {}, taken: 0 }
     const dropped: Dropped = {}
-    try {
-      const count = this.#decide(records, first, dropped)
-      if (count === undefined) return { kept: records, dropped }
-      return { kept: count === 0 ? undefined : replaced(records, this.#rewrite(records), count), dropped }
-    } catch (error) {
-      if (!(error instanceof WireError)) throw error
-      this.#logger.error('malformed records from a source are dropped', { error, device: records.device })
-      return { kept: undefined, dropped: { invalid: records.count } }
+    let kept: readonly Records[] = [records]
+    let taken = 0
+    for (let at = first; at < this.stages.length;) {
+      const end = this.#endOfWalk(at)
+      const next: Records[] = []
+      for (const each of kept) {
+        const passed = this.#step(each, at, end)
+        next.push(...passed.kept)
+        taken += passed.taken
+        add(dropped, passed.dropped)
+      }
+      kept = next
+      at = end
     }
+    return { kept, dropped, taken }
   }
 
-  /** What stages that aggregate have ready, after the stages behind them. */
-  *flush(nowUnixNano: bigint): Generator<Flushed> {
-    for (const [at, { processor, id }] of this.#stages.entries()) {
+  /** What stages that take records in have ready, after the stages behind them. */
+  *flush(nowUnixNano: bigint, last: boolean): Generator<Flushed> {
+    for (const [at, stage] of this.stages.entries()) {
+      const { processor, id } = stage
       if (!processor.flush) continue
-      for (let turn = 0; turn < 1000; turn++) {
-        const made = this.#guard(id, () => processor.flush?.(nowUnixNano))
+      for (let turn = 0; turn < mostFlushed || last; turn++) {
+        const made = this.#guard(id, () => processor.flush?.(nowUnixNano, last))
         if (!made) break
-        const key = `${at}/${made.device}/${made.class}`
-        const consumed = this.#consumed.get(key)?.count ?? 0
-        this.#consumed.delete(key)
-        const { kept, dropped } = this.pass(made, at + 1)
-        const aggregated = consumed - made.count
-        if (aggregated > 0) dropped.aggregated = (dropped.aggregated ?? 0) + aggregated
-        yield { records: kept, device: made.device, class: made.class, consumed, dropped }
+        const { device, class: name, count } = made.records
+        const { kept, dropped } = this.pass(made.records, at + 1)
+        if (made.taken > count) add(dropped, { aggregated: made.taken - count })
+        yield { stage, records: kept, device, class: name, dropped, rows: made.rows }
       }
     }
   }
 
-  /** At the end: what was consumed and will not be told any more. */
-  *rest(): Generator<Flushed> {
-    for (const { device, class: name, count } of this.#consumed.values()) {
-      yield { records: undefined, device, class: name, consumed: count, dropped: { aggregated: count } }
+  /** Stages that decide record by record share a walk; one that works on the bytes is alone. */
+  #endOfWalk(first: number): number {
+    let end = first
+    while (end < this.stages.length && !isPasser(this.stages[end])) end++
+    return Math.max(end, first + 1)
+  }
+
+  #step(records: Records, first: number, end: number): Passed {
+    try {
+      const stage = this.stages[first] as Stage // below the length
+      if ('pass' in stage.processor) return this.#whole(records, stage, stage.processor)
+      const dropped: Dropped = {}
+      const tally = { taken: 0 }
+      const count = this.#decide(records, first, end, dropped, tally)
+      if (count === undefined) return { kept: [records], dropped, taken: 0 }
+      const kept = count === 0 ? [] : [replaced(records, this.#rewrite(records), count)]
+      return { kept, dropped, taken: tally.taken }
+    } catch (error) {
+      if (!(error instanceof WireError)) throw error
+      this.#logger.error('malformed records from a source are dropped', { error, device: records.device })
+      return { kept: [], dropped: { invalid: records.count }, taken: 0 }
     }
-    this.#consumed.clear()
+  }
+
+  #whole(records: Records, { id, meter }: Stage, processor: Passer): Passed {
+    meter.in += records.count
+    const passed = this.#guard(id, () => processor.pass(records)) ?? {
+      kept: [records],
+      dropped: {},
+      taken: 0,
+    }
+    for (const { count } of passed.kept) meter.out += count
+    for (const reason in passed.dropped) {
+      meter.drop(reason as DropReason, passed.dropped[reason as DropReason] ?? 0)
+    }
+    meter.drop('aggregated', passed.taken)
+    return passed
   }
 
   /** How many are kept, their verdicts in `#verdicts`; undefined where all are kept as they are. */
-  #decide(records: Records, first: number, dropped: Dropped): number | undefined {
+  #decide(
+    records: Records,
+    first: number,
+    end: number,
+    dropped: Dropped,
+    tally: { taken: number },
+  ): number | undefined {
     const cursor = cursorFor(records.signal).reset(records.bytes)
     const view = this.#view.over(records, cursor)
     const verdicts = this.#verdicts
@@ -104,7 +145,7 @@ export class Chain {
     let seen = 0
     let isChanged = false
     for (; cursor.next(); seen++) {
-      const verdict = this.#verdict(view, first, dropped)
+      const verdict = this.#verdict(view, first, end, dropped, tally)
       verdicts[seen] = verdict
       if (verdict !== false) kept++
       if (verdict !== true) isChanged = true
@@ -115,38 +156,33 @@ export class Chain {
     return isChanged || missing !== 0 ? kept : undefined
   }
 
-  #verdict(view: CursorView, first: number, dropped: Dropped): Attributes | boolean {
+  #verdict(
+    view: CursorView,
+    first: number,
+    end: number,
+    dropped: Dropped,
+    tally: { taken: number },
+  ): Attributes | boolean {
     let overlay: Attributes | undefined
     view.overlay = overlay
-    for (let at = first; at < this.#stages.length; at++) {
-      const stage = this.#stages[at] as Stage // below the length
-      stage.meter.in++
-      const verdict = this.#guard(stage.id, () => stage.processor.decide(view)) ?? 'keep'
-      if (verdict === 'keep') stage.meter.out++
+    for (let at = first; at < end; at++) {
+      const { id, meter, processor } = this.stages[at] as Stage // below the length
+      meter.in++
+      const verdict = this.#guard(id, () => (processor as Decider).decide(view)) ?? 'keep'
+      if (verdict === 'keep') meter.out++
       else if (typeof verdict === 'string') {
-        stage.meter.drop(verdict, 1)
-        this.#drop(view, at, verdict, dropped)
+        meter.drop(verdict, 1)
+        // One that will come out of `flush` again, with others, is not dropped yet.
+        if (verdict === 'aggregated' && processor.flush) tally.taken++
+        else dropped[verdict] = (dropped[verdict] ?? 0) + 1
         return false
       } else {
-        stage.meter.out++
+        meter.out++
         overlay = { ...overlay, ...verdict.set }
         view.overlay = overlay
       }
     }
     return overlay ?? true
-  }
-
-  /** One that will come out of `flush` again, with others, is not dropped yet. */
-  #drop(view: CursorView, at: number, reason: DropReason, dropped: Dropped): void {
-    if (reason !== 'aggregated' || !this.#stages[at]?.processor.flush) {
-      dropped[reason] = (dropped[reason] ?? 0) + 1
-      return
-    }
-    const { device, class: name } = view
-    const key = `${at}/${device}/${name}`
-    const known = this.#consumed.get(key)
-    if (known) known.count++
-    else this.#consumed.set(key, { stage: at, device, class: name, count: 1 })
   }
 
   #rewrite(records: Records): Uint8Array {
@@ -169,5 +205,14 @@ export class Chain {
       this.#logger.error('unexpected error of a processor', { processor: id, error })
       return undefined
     }
+  }
+}
+
+const isPasser = (stage: Stage | undefined): boolean => stage !== undefined && 'pass' in stage.processor
+
+function add(to: Dropped, more: Dropped): void {
+  for (const reason in more) {
+    const count = more[reason as DropReason] ?? 0
+    if (count > 0) to[reason as DropReason] = (to[reason as DropReason] ?? 0) + count
   }
 }

@@ -22,12 +22,17 @@ export async function checkConfig(
   definitions: readonly Definition[],
 ): Promise<Problem[]> {
   const { config, problems } = await parseConfig(text, file, definitions)
-  return config ? [...problems, ...buildProblems(config), ...absent(text, config)] : problems
+  if (!config) return problems
+  const found = new Problems(text)
+  found.problems.push(...problems)
+  buildProblems(config, found)
+  absent(config, found)
+  found.sort()
+  return found.problems
 }
 
 /** Secrets and files of TLS that this machine lacks, which may not be the one that it runs on: warnings. */
-function absent(text: string, config: CollectorConfig): Problem[] {
-  const found = new Problems(text)
+function absent(config: CollectorConfig, found: Problems): void {
   for (const section of ['sources', 'processors', 'exporters'] as const) {
     for (const { id, config: settings } of config[section]) {
       for (const { path, message } of absentReferences(settings, [section, id])) {
@@ -35,7 +40,6 @@ function absent(text: string, config: CollectorConfig): Problem[] {
       }
     }
   }
-  return found.problems
 }
 
 /** Runs each source of a configuration until it emitted, failed, or some seconds have passed. */
@@ -73,8 +77,8 @@ const nobody: CollectorIdentity = {
   portOffset: 0,
 }
 
-function buildProblems(config: CollectorConfig): Problem[] {
-  const problems: Problem[] = []
+/** What shows when components are built, and what processors find in their own configuration. */
+function buildProblems(config: CollectorConfig, found: Problems): void {
   const silent = new Logger({ write: () => undefined })
   const measures = new Measures(0n)
   const around = { identity: nobody, clock: systemClock, logger: silent, measures }
@@ -83,13 +87,17 @@ function buildProblems(config: CollectorConfig): Problem[] {
     processors: config.processors,
     exporters: config.exporters,
   })) {
-    for (const component of list) {
+    for (const { id, definition, config: settings } of list) {
+      const context = inertContext(id, around)
       try {
-        component.definition.create(component.config, inertContext(component.id, around))
+        definition.create(settings, context)
+        if (definition.kind !== 'processor') continue
+        for (const { path, message, severity } of definition.check?.(settings, context) ?? []) {
+          found.problem([section, id, ...path], message, severity)
+        }
       } catch (error) {
-        problems.push({ path: `${section}.${component.id}`, message: messageOf(error), severity: 'error' })
+        found.problem([section, id], messageOf(error))
       }
     }
   }
-  return problems
 }

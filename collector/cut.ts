@@ -1,8 +1,8 @@
 // Cuts Records that are too large for a batch along the boundaries of their records.
 import { WireError } from '../plugins/contract/index.ts'
 import type { Records } from '../plugins/contract/index.ts'
-import { Rewriter, cursorFor, replaced } from './rewrite.ts'
-import type { RecordCursor } from './rewrite.ts'
+import { Rewriter, cursorFor, replaced } from '../plugins/contract/rewrite.ts'
+import type { RecordCursor } from '../plugins/contract/rewrite.ts'
 
 export interface Parts {
   parts: Records[]

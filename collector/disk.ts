@@ -69,9 +69,10 @@ export class Disk {
       const { topic, entries } = this.#backlog(name)
       for (let from = Math.max(this.#totals.mark(name)?.scanned ?? 0, topic.first); from < topic.next;) {
         const read = await topic.read(from, readLimit)
-        for (const { value } of read) {
+        for (const { key, value } of read) {
           const header = readHeader(value)
           if (header) this.#totals.amend(header)
+          for (const mark of key.split(' ').slice(1)) this.#totals.marked(mark)
         }
         const last = read.at(-1)
         if (!last) break
@@ -106,11 +107,19 @@ export class Disk {
   async write(chosen: readonly Held[]): Promise<void> {
     const append = chosen.map((held) => ({
       topic: this.#backlog(held.stream.class).topic.name,
-      key: held.batch.signal,
+      key: [held.batch.signal, ...held.marks].join(' '),
       value: held.batch.bytes,
     }))
     const offsets = await this.#options.log.commit({ append, set: this.#rowsWith(chosen) })
     for (const [index, held] of chosen.entries()) this.#written(held, offsets[index] ?? 0)
+  }
+
+  hasMark(key: string): boolean {
+    return this.#totals.hasMark(key)
+  }
+
+  forgetMark(key: string): void {
+    this.#totals.forgetMark(key)
   }
 
   /** A batch left memory: the log alone has it now. */
@@ -243,7 +252,9 @@ export class Disk {
       const { header } = batch
       extra.set(stream, { records: records + header.count, seq: Math.max(seq, header.seq) })
     }
-    const sets = this.#totals.rows(extra.keys(), extra)
+    // Before how far the log was read: where only a part of this is written, the entries are looked at again.
+    const sets = this.#totals.markRows(chosen.flatMap(({ marks }) => marks))
+    sets.push(...this.#totals.rows(extra.keys(), extra))
     for (const name of new Set(chosen.map(({ stream }) => stream.class))) {
       sets.push(this.#totals.markSet(name, this.#backlog(name).mark()))
     }
@@ -286,7 +297,8 @@ export class Disk {
   }
 
   #fromEntry({ header, offset, entry }: BacklogEntry): Held {
-    const signal = entry.key === 'metrics' || entry.key === 'traces' ? entry.key : 'logs'
+    const [key] = entry.key.split(' ')
+    const signal = key === 'metrics' || key === 'traces' ? key : 'logs'
     const batch: Batch = { header, signal, bytes: entry.value }
     const sinceMs = this.#sinceMs(header.class, offset, entry.appendedUnixNano)
     const stream = this.#options.currentStream(header) ?? this.#totals.oldStream(header)

@@ -1,11 +1,21 @@
 // A sealed batch on its way through buffer and sender, and what is known of it there.
-import type { Batch } from '../plugins/contract/index.ts'
+import type { Batch, Dropped } from '../plugins/contract/index.ts'
 import type { Stream } from './stream.ts'
 
 /** `queued` → `sending` → `gone`, or back by `retry`; `gone` also when only the log still has it. */
 export type HeldState = 'queued' | 'sending' | 'retry' | 'gone'
 
 export type Answer = (error?: Error) => void
+
+/**
+ * Records that the log holds otherwise until a batch has them (what a window made): the batch is written before it is
+ * sent, together with the mark, so that after a crash they are handed over again only where no batch has them.
+ */
+export interface Mark {
+  readonly key: string
+  /** What is counted with them. */
+  readonly dropped: Dropped
+}
 
 export interface Held {
   batch: Batch
@@ -17,6 +27,8 @@ export interface Held {
   readonly mayWait: boolean
   /** It was read from the log, so its turn is behind fresh ones. */
   readonly fromLog: boolean
+  /** Of what it holds. It is written first then, and sent from the log. */
+  readonly marks: readonly string[]
   state: HeldState
   /** Where the log has it; -1 while it has not. */
   offset: number
@@ -36,7 +48,7 @@ export function hold(
   batch: Batch,
   stream: Stream,
   sinceMs: number,
-  from: { mayWait?: boolean; offset?: number; safe?: Answer },
+  from: { mayWait?: boolean; offset?: number; safe?: Answer; marks?: readonly string[] },
 ): Held {
   return {
     batch,
@@ -45,6 +57,7 @@ export function hold(
     sinceMs,
     mayWait: from.mayWait ?? true,
     fromLog: from.offset !== undefined,
+    marks: from.marks ?? [],
     state: 'queued',
     offset: from.offset ?? -1,
     writing: false,

@@ -1,7 +1,13 @@
 // Every component is measured alike, by the runtime: records in, out and dropped by reason, failures by code, time
 // spent. The figures become a source (`dpulse`) and the Prometheus text of the local API.
 import { Readings, defineSource, duration } from '../plugins/contract/index.ts'
-import type { Dropped, DropReason, ErrorCode, MetricDeclarations } from '../plugins/contract/index.ts'
+import type {
+  Dropped,
+  DropReason,
+  ErrorCode,
+  MetricDeclarations,
+  RuleCount,
+} from '../plugins/contract/index.ts'
 import * as z from 'zod'
 
 export type ComponentKind = 'source' | 'processor' | 'exporter'
@@ -60,6 +66,17 @@ export const collectorMetrics = {
     unit: '{record}',
     description: 'Records dropped, by reason.',
   },
+  'dpulse.collector.rule.matched': {
+    kind: 'counter',
+    unit: '{record}',
+    description: 'Records that a rule of a processor matched.',
+  },
+  'dpulse.collector.rule.dropped': {
+    kind: 'counter',
+    unit: '{record}',
+    description: 'Records that a rule of a processor dropped, by reason.',
+    class: 'resource',
+  },
   'dpulse.collector.batches': {
     kind: 'counter',
     unit: '{batch}',
@@ -110,6 +127,8 @@ export class Measures {
   readonly #meters = new Map<string, Meter>()
   readonly startedUnixNano: bigint
   buffers: () => BufferGauges[] = () => []
+  /** Of the processors that go by rules; one that several pipelines have is there several times. */
+  rules: () => { id: string; counts: readonly RuleCount[] }[] = () => []
 
   constructor(startedUnixNano: bigint) {
     this.startedUnixNano = startedUnixNano
@@ -152,6 +171,7 @@ export class Measures {
         add('dpulse.collector.records.dropped', count, { ...who, 'dpulse.reason': reason })
       }
     }
+    this.#eachRule(add)
     for (const { meter, who } of meters) {
       for (const [code, count] of Object.entries(meter.failures)) {
         add('dpulse.collector.failures', count, { ...who, 'error.type': code })
@@ -176,6 +196,36 @@ export class Measures {
     for (const { gauges, who } of buffers) add('dpulse.collector.buffer.backlog', gauges.diskBatches, who)
     for (const { gauges, who } of buffers) add('dpulse.collector.buffer.in_flight', gauges.inFlight, who)
     for (const { gauges, who } of buffers) add('dpulse.collector.buffer.waiting', gauges.waiting, who)
+  }
+
+  #eachRule(add: Add): void {
+    const rules = this.ruleCounts().map((count) => ({
+      count,
+      who: { 'dpulse.component': count.id, 'dpulse.rule': count.rule },
+    }))
+    for (const { count, who } of rules) add('dpulse.collector.rule.matched', count.matched, who)
+    for (const { count, who } of rules) {
+      for (const [reason, dropped] of Object.entries(count.dropped)) {
+        add('dpulse.collector.rule.dropped', dropped, { ...who, 'dpulse.reason': reason })
+      }
+    }
+  }
+
+  /** Each rule once, whatever the number of pipelines that go by it. */
+  ruleCounts(): (RuleCount & { id: string })[] {
+    const sums = new Map<string, { id: string; rule: string; matched: number; dropped: Dropped }>()
+    for (const { id, counts } of this.rules()) {
+      for (const { rule, matched, dropped } of counts) {
+        const key = `${id}/${rule}`
+        const sum = sums.get(key) ?? { id, rule, matched: 0, dropped: {} }
+        sum.matched += matched
+        for (const [reason, count] of Object.entries(dropped) as [DropReason, number][]) {
+          sum.dropped[reason] = (sum.dropped[reason] ?? 0) + count
+        }
+        sums.set(key, sum)
+      }
+    }
+    return [...sums.values()]
   }
 
   /** Prometheus text format 0.0.4. */

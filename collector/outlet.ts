@@ -16,6 +16,7 @@ import type { BufferLimits } from './buffer.ts'
 import { Alarm } from './clock.ts'
 import { splitRecords } from './cut.ts'
 import { Gate } from './gate.ts'
+import type { Mark } from './held.ts'
 import { Sealer, maxRecordsBytes } from './sealer.ts'
 import { Sender } from './sender.ts'
 import type { Outcome } from './sender.ts'
@@ -94,7 +95,7 @@ export class Outlet {
       onBatch: (held) => {
         this.#buffer.add(held)
         this.#sender.pump()
-        this.#alarm.at(nowMs() + this.#buffer.spillAfterMs)
+        this.#alarm.at(nowMs() + (held.marks.length > 0 ? 0 : this.#buffer.spillAfterMs))
       },
     })
     this.#sender = new Sender({
@@ -152,15 +153,16 @@ export class Outlet {
     this.#changed()
   }
 
-  accept(records: Records, mayWait: boolean): Promise<void> {
+  /** Records with a mark fit into a batch. */
+  accept(records: Records, mayWait: boolean, mark?: Mark): Promise<void> {
     if (this.#stopping) return Promise.reject(this.#stopping)
-    if (records.bytes.length > maxRecordsBytes) return this.#acceptParts(records, mayWait)
+    if (records.bytes.length > maxRecordsBytes) return this.#acceptParts(records, mayWait, mark)
     const { class: name } = records
     const size = records.bytes.length
-    if (this.#isOpen && this.#gate.mayEnter(name, size)) return this.#enter(records, mayWait)
+    if (this.#isOpen && this.#gate.mayEnter(name, size)) return this.#enter(records, mayWait, mark)
     if (mayWait || (!this.#isOpen && this.#gate.waiting < mostBeforeOpen)) {
       return new Promise((resolve, reject) => {
-        this.#gate.wait(name, size, () => this.#enter(records, mayWait).then(resolve, reject), reject)
+        this.#gate.wait(name, size, () => this.#enter(records, mayWait, mark).then(resolve, reject), reject)
       })
     }
     if (this.#buffer.makeRoom(name, () => this.#gate.hasRoom(name, size)))
@@ -224,9 +226,10 @@ export class Outlet {
     return this.#sealer.stream(header.device, header.class)
   }
 
-  #enter(records: Records, mayWait: boolean): Promise<void> {
-    const safe = this.#sealer.add(records, mayWait)
+  #enter(records: Records, mayWait: boolean, mark?: Mark): Promise<void> {
+    const safe = this.#sealer.add(records, mayWait, mark)
     if (!safe) {
+      this.#dropWith(records, mark)
       this.drop(records.device, records.class, 'budget', records.count)
       return Promise.resolve()
     }
@@ -239,10 +242,17 @@ export class Outlet {
   }
 
   /** Records too large for a batch: their records fit, or are refused one by one. */
-  async #acceptParts(records: Records, mayWait: boolean): Promise<void> {
+  async #acceptParts(records: Records, mayWait: boolean, mark?: Mark): Promise<void> {
+    this.#dropWith(records, mark)
     const { parts, tooLarge } = splitRecords(records, maxRecordsBytes)
     this.drop(records.device, records.class, 'invalid', tooLarge)
     await Promise.all(parts.map((part) => this.accept(part, mayWait)))
+  }
+
+  #dropWith({ device, class: name }: Records, mark: Mark | undefined): void {
+    for (const [reason, count] of Object.entries(mark?.dropped ?? {})) {
+      this.drop(device, name, reason as DropReason, count)
+    }
   }
 
   #changed(): void {

@@ -5,11 +5,12 @@ import type { Clock, Dropped, Processor } from '../plugins/contract/index.ts'
 import type { LeftOut, Part } from '../plugins/contract/parent.ts'
 import type { Log } from '../plugins/protocols/log/index.ts'
 import { Chain } from './chain.ts'
-import type { Flushed, Stage } from './chain.ts'
+import type { Stage } from './chain.ts'
 import { checkpointOf } from './checkpoint.ts'
 import type { CollectorConfig, ProcessorComponent, SourceComponent } from './config.ts'
 import { contextOf } from './context.ts'
 import type { CollectorIdentity } from './context.ts'
+import { Keeper } from './keeper.ts'
 import type { Logger } from './logger.ts'
 import { Measures, measureSource } from './measure.ts'
 import type { Outlet } from './outlet.ts'
@@ -35,6 +36,8 @@ const drainMs = 10_000
 /** A changed exporter is away so long at most. */
 const changeDrainMs = 3000
 const flushEveryMs = 1000
+/** For what windows hold at a stop to reach the log. */
+const flushMs = 3000
 
 interface ProcessorUnit {
   component: ProcessorComponent
@@ -45,6 +48,7 @@ interface Pipeline {
   id: string
   sources: readonly string[]
   chain: Chain
+  keeper: Keeper
   /** The units that the chain is made of: the same ones keep their chain, and what it holds. */
   stages: readonly ProcessorUnit[]
   outlets: readonly Outlet[]
@@ -60,6 +64,8 @@ export class Runtime {
   readonly #exporters = new Map<string, ExporterUnit>()
   #pipelines: Pipeline[] = []
   #changing: Promise<void> = Promise.resolve()
+  /** Whose state of an earlier run was given back. */
+  readonly #restored = new Set<string>()
   readonly #flushing = new AbortController()
   #isStopping = false
   /** Its first configuration is in force: before that there is no source that could be missed. */
@@ -72,6 +78,11 @@ export class Runtime {
     this.tail = new Tail(clock)
     this.measures.buffers = () =>
       this.exporters.map(({ component, outlet }) => gaugesOf(component.id, outlet))
+    this.measures.rules = () =>
+      [...this.#processors.values()].map(({ component, stage }) => ({
+        id: component.id,
+        counts: stage.processor.counts?.() ?? [],
+      }))
     this.#around = {
       identity,
       log,
@@ -82,7 +93,9 @@ export class Runtime {
       random: options.random ?? Math.random,
       onChange: () => options.onChange?.(),
     }
-    void clock.every(flushEveryMs, this.#flushing.signal, () => this.#flush(this.#pipelines, false))
+    void clock.every(flushEveryMs, this.#flushing.signal, () => {
+      for (const { keeper } of this.#pipelines) keeper.flush(false).catch(() => undefined)
+    })
   }
 
   get exporters(): ExporterUnit[] {
@@ -107,7 +120,7 @@ export class Runtime {
     const sources = [...this.#sources.values()].reverse().map(({ supervised }) => supervised.stop())
     await this.#within(sourceStopMs, Promise.all(sources))
     this.#flushing.abort()
-    this.#flush(this.#pipelines, true)
+    await this.#end(this.#pipelines)
     await Promise.all(this.exporters.map((unit) => unit.stop(drainMs)))
     await Promise.all(sources) // those that waited for room have been refused it
   }
@@ -138,7 +151,13 @@ export class Runtime {
     if (this.#isStopping) return
     const sources = withMeasures(config, this.measures)
     // `create` is inert, so that all that is new can be made, and may throw, before anything is touched.
-    const processors = config.processors.map((component) => this.#processor(component))
+    // Each pipeline has its own of a processor: what one has taken in comes out of the same.
+    const processors = config.pipelines.flatMap(({ id, processors: names }) =>
+      names.flatMap((name): [string, ProcessorUnit][] => {
+        const component = config.processors.find((one) => one.id === name)
+        return component ? [[`${id}/${name}`, this.#processor(id, component)]] : []
+      }),
+    )
     const named = new Set(config.pipelines.flatMap((pipeline) => pipeline.exporters))
     const share = Math.floor(this.#options.disk / Math.max(1, named.size))
     const wanted = config.exporters.filter(({ id }) => named.has(id))
@@ -164,10 +183,7 @@ export class Runtime {
     const newExporters = exporters.filter((unit) => !this.exporters.includes(unit))
     const newSources = units.filter((unit) => !this.sources.includes(unit))
 
-    replaceAll(
-      this.#processors,
-      processors.map((unit) => [unit.component.id, unit]),
-    )
+    replaceAll(this.#processors, processors)
     replaceAll(
       this.#exporters,
       exporters.map((unit) => [unit.component.id, unit]),
@@ -177,13 +193,11 @@ export class Runtime {
     // From here on records of sources that stay go the new way; they wait where a new outlet is not open yet.
     for (const unit of units) unit.routes = this.#routesOf(unit.component.id)
     const kept = new Set(this.#pipelines.map(({ chain }) => chain))
-    this.#flush(
-      oldPipelines.filter(({ chain }) => !kept.has(chain)),
-      true,
-    )
+    await this.#end(oldPipelines.filter(({ chain }) => !kept.has(chain)))
     await this.#within(sourceStopMs, Promise.all(stopping))
     await Promise.all(goneExporters.map((unit) => unit.stop(changeDrainMs)))
     await Promise.all(newExporters.map((unit) => unit.start()))
+    for (const { keeper } of this.#pipelines) keeper.resume()
     await Promise.all(stopping)
     replaceAll(
       this.#sources,
@@ -200,9 +214,9 @@ export class Runtime {
     this.#around.onChange()
   }
 
-  #processor(component: ProcessorComponent): ProcessorUnit {
+  #processor(pipeline: string, component: ProcessorComponent): ProcessorUnit {
     const { id, definition, config, written } = component
-    const known = this.#processors.get(id)
+    const known = this.#processors.get(`${pipeline}/${id}`)
     if (known && known.component.written === written && known.component.definition === definition)
       return known
     const { identity, log, clock, logger } = this.#around
@@ -221,20 +235,22 @@ export class Runtime {
 
   #build(config: CollectorConfig): Pipeline[] {
     return config.pipelines.map(({ id, sources, processors, exporters }) => {
-      const stages = processors.flatMap((name) => this.#processors.get(name) ?? [])
+      const stages = processors.flatMap((name) => this.#processors.get(`${id}/${name}`) ?? [])
       const outlets = exporters.flatMap((name) => this.#exporters.get(name)?.outlet ?? [])
       const known = this.#pipelines.find((pipeline) => pipeline.id === id)
       const isSame =
         known?.stages.length === stages.length && known.stages.every((one, at) => one === stages[at])
+      const { log, clock } = this.#around
       const logger = this.#options.logger.for(id)
-      const chain =
-        known && isSame
-          ? known.chain
-          : new Chain(
-              stages.map(({ stage }) => stage),
-              logger,
-            )
-      return { id, sources, chain, stages, outlets }
+      if (known && isSame) {
+        known.keeper.outlets = outlets
+        return { ...known, sources, outlets }
+      }
+      const list = stages.map(({ stage }) => stage)
+      const chain = new Chain(list, logger)
+      const keeper = new Keeper({ pipeline: id, chain, outlets, log, clock, logger })
+      keeper.restore(this.#restored)
+      return { id, sources, chain, keeper, stages, outlets }
     })
   }
 
@@ -242,22 +258,14 @@ export class Runtime {
     return this.#pipelines.filter(({ sources }) => sources.includes(source))
   }
 
-  #flush(pipelines: readonly Pipeline[], isLast: boolean): void {
-    const now = this.#options.clock.nowUnixNano()
-    for (const { chain, outlets } of pipelines) {
-      if (chain.isEmpty) continue
-      for (const flushed of chain.flush(now)) this.#hand(flushed, outlets)
-      if (isLast) for (const flushed of chain.rest()) this.#hand(flushed, outlets)
-    }
-  }
-
-  #hand({ records, device, class: name, dropped }: Flushed, outlets: readonly Outlet[]): void {
-    for (const outlet of outlets) {
-      for (const [reason, count] of Object.entries(dropped))
-        outlet.drop(device, name, reason as 'aggregated', count)
-      // Nobody waits for these: what was aggregated has been answered. Refused, they are counted there.
-      if (records) outlet.accept(records, true).catch(() => undefined)
-    }
+  /** Windows end, and what they made is handed over; a disk that does not answer is not waited for. */
+  async #end(pipelines: readonly Pipeline[]): Promise<void> {
+    const made = Promise.all(pipelines.map(({ keeper }) => keeper.flush(true)))
+    await this.#within(
+      flushMs,
+      made.catch(() => undefined),
+    )
+    for (const { keeper } of pipelines) keeper.stop()
   }
 
   async #within(ms: number, work: Promise<unknown>): Promise<void> {

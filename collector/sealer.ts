@@ -3,7 +3,7 @@
 import { batchLimits, classes, maxBatchBytes, rank, sealBatch, signals } from '../plugins/contract/index.ts'
 import type { Class, DropReason, Records, Signal } from '../plugins/contract/index.ts'
 import { hold } from './held.ts'
-import type { Held } from './held.ts'
+import type { Held, Mark } from './held.ts'
 import { Stream } from './stream.ts'
 
 /** Room that a batch needs for its header. */
@@ -33,6 +33,7 @@ interface Open {
   readonly dueMs: number
   mayWait: boolean
   sealed: boolean
+  readonly marks: Mark[]
   readonly safe: PromiseWithResolvers<void>
 }
 
@@ -86,9 +87,9 @@ export class Sealer {
 
   /**
    * Takes Records that fit into one batch. The promise resolves when they are safe, or dropped and counted; undefined
-   * where their stream would be one too many.
+   * where their stream would be one too many. A batch with a mark is sealed at once.
    */
-  add(records: Records, mayWait: boolean): Promise<void> | undefined {
+  add(records: Records, mayWait: boolean, mark?: Mark): Promise<void> | undefined {
     const stream = this.stream(records.device, records.class)
     const device = this.#devices.get(records.device)
     if (!stream || !device) return undefined
@@ -107,7 +108,8 @@ export class Sealer {
     open.count += records.count
     this.bytes += records.bytes.length
     this.records += records.count
-    if (open.count >= batchLimits.records || open.bytes >= batchLimits.bytes) this.#seal(open)
+    if (mark) open.marks.push(mark)
+    if (mark || open.count >= batchLimits.records || open.bytes >= batchLimits.bytes) this.#seal(open)
     return open.safe.promise
   }
 
@@ -163,6 +165,7 @@ export class Sealer {
       to: 0n,
       mayWait: true,
       sealed: false,
+      marks: [],
     }
     this.#waiting.push(open)
     return open
@@ -173,12 +176,18 @@ export class Sealer {
     this.bytes -= open.bytes
     this.records -= open.count
     const nowMs = this.#options.nowMs()
+    for (const { dropped } of open.marks) {
+      for (const reason in dropped) {
+        open.stream.dropUnsealed(reason as DropReason, dropped[reason as DropReason] ?? 0)
+      }
+    }
+    const marks = open.marks.map(({ key }) => key)
     const header = open.stream.seal(open.count, open.from, open.to, open.signal)
     const batch = sealBatch(header, open.signal, open.parts)
     open.parts.length = 0 // the device's slot keeps `open` until its next Records
     const { mayWait, safe } = open
     const answer = (error?: Error) => (error ? safe.reject(error) : safe.resolve())
-    this.#options.onBatch(hold(batch, open.stream, nowMs, { mayWait, safe: answer }))
+    this.#options.onBatch(hold(batch, open.stream, nowMs, { mayWait, safe: answer, marks }))
   }
 
   /** A batch without records, for a stream that is idle while its totals changed. */

@@ -35,6 +35,8 @@ export class Totals {
   readonly #changed = new Set<Stream>()
   readonly #forgotten = new Set<string>()
   readonly #marks = new Map<Class, Mark>()
+  /** Of what windows made: batches in the log, or gone from it, have it. */
+  readonly #held = new Set<string>()
 
   constructor(log: Log, exporter: string) {
     this.#table = log.table(`${exporter}/streams`)
@@ -44,6 +46,23 @@ export class Totals {
 
   mark(name: Class): Mark | undefined {
     return this.#marks.get(name)
+  }
+
+  hasMark(key: string): boolean {
+    return this.#held.has(key)
+  }
+
+  marked(key: string): void {
+    this.#held.add(key)
+  }
+
+  forgetMark(key: string): void {
+    if (this.#held.delete(key)) this.#forgotten.add(`!${key}`)
+  }
+
+  markRows(keys: readonly string[]): TableSet[] {
+    for (const key of keys) this.#held.add(key)
+    return keys.map((key) => this.#set(`!${key}`, true))
   }
 
   /** Streams of earlier sessions. */
@@ -170,6 +189,7 @@ export class Totals {
   }
 
   #load(key: string, json: string): void {
+    if (key.startsWith('!')) return void this.#held.add(key.slice(1))
     const name = classes.find((name) => key === `@${name}`)
     const value = parseJson(json)
     if (name) {

@@ -18,6 +18,7 @@ import type { Chain } from './chain.ts'
 import { checkpointOf } from './checkpoint.ts'
 import type { ExporterComponent, SourceComponent } from './config.ts'
 import { contextOf } from './context.ts'
+import type { Keeper } from './keeper.ts'
 import type { CollectorIdentity } from './context.ts'
 import type { Logger } from './logger.ts'
 import type { Measures, Meter } from './measure.ts'
@@ -41,6 +42,7 @@ export interface Surroundings {
 /** One pipeline as a source sees it. */
 export interface Route {
   chain: Chain
+  keeper: Keeper
   outlets: readonly Outlet[]
 }
 
@@ -96,16 +98,24 @@ export class SourceUnit {
   }
 
   #deliver(route: Route, records: Records, mayWait: boolean): Promise<void> {
-    const { kept, dropped } = route.chain.pass(records)
+    const { kept, dropped, taken } = route.chain.pass(records)
     for (const [reason, count] of Object.entries(dropped)) {
       for (const outlet of route.outlets)
         outlet.drop(records.device, records.class, reason as DropReason, count)
     }
-    if (!kept) return Promise.resolve()
-    this.#meter.out += kept.count
+    const [first] = kept
     const [only] = route.outlets
-    if (route.outlets.length === 1 && only) return only.accept(kept, mayWait)
-    return Promise.all(route.outlets.map((outlet) => outlet.accept(kept, mayWait))).then(() => undefined)
+    if (kept.length === 1 && first && taken === 0 && route.outlets.length === 1 && only) {
+      this.#meter.out += first.count
+      return only.accept(first, mayWait)
+    }
+    const safe: Promise<void>[] = []
+    for (const each of kept) {
+      this.#meter.out += each.count
+      for (const outlet of route.outlets) safe.push(outlet.accept(each, mayWait))
+    }
+    if (taken > 0) safe.push(route.keeper.saved())
+    return safe.length === 0 ? Promise.resolve() : Promise.all(safe).then(() => undefined)
   }
 
   #refuse(records: Records, problem: string): Promise<void> {

@@ -16,7 +16,7 @@ import type {
   Records,
   Signal,
 } from '../plugins/contract/index.ts'
-import type { RecordCursor } from './rewrite.ts'
+import type { RecordCursor } from '../plugins/contract/rewrite.ts'
 
 const encodedKeys = new Map<string, Buffer>()
 const mostKeys = 1000

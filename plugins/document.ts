@@ -49,9 +49,18 @@ function keysOf(schema: Schema, prefix: string, defaults: unknown, within: true 
       return keysOf(value, `${path}.`, fallback, needed || fallback !== undefined ? within : path)
     }
     const description = value.description ?? ''
+    // What a list holds is told below it, one level for each.
+    const items = listed(value)
+    if (items?.properties) {
+      const own = { path, type: 'list', default: fallback, required: needed && within, description }
+      return [own, ...keysOf(items, `${path}[].`, undefined, `${path}[]`)]
+    }
     return [{ path, type: typeOf(value), default: fallback, required: needed && within, description }]
   })
 }
+
+/** What a list holds, where it holds one kind of object and the list cannot be left out for a single one. */
+const listed = ({ type, items }: Schema): Schema | undefined => (type === 'array' ? items : undefined)
 
 function typeOf(schema: Schema): string {
   if (schema.title !== undefined) return schema.title

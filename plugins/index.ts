@@ -4,6 +4,7 @@ import file from './exporters/file.ts'
 import mqtt from './exporters/mqtt.ts'
 import otlpExporter from './exporters/otlp.ts'
 import stdout from './exporters/stdout.ts'
+import filter from './processors/filter.ts'
 import severity from './processors/severity.ts'
 import hwmon from './sources/hwmon.ts'
 import otlp from './sources/otlp.ts'
@@ -19,5 +20,6 @@ export const plugins = [
   otlp,
   syslog,
   system,
+  filter,
   severity,
 ] as const satisfies readonly Definition[]

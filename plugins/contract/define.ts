@@ -4,7 +4,7 @@ import type * as z from 'zod'
 import type { Batch, Records } from './batch.ts'
 import type { MetricDeclarations } from './readings.ts'
 import type { AttributeValue, Attributes } from './values.ts'
-import type { Class, DropReason, Signal } from './signal.ts'
+import type { Class, Dropped, DropReason, Signal } from './signal.ts'
 import type { CollectorStatus } from './status.ts'
 
 /**
@@ -46,12 +46,66 @@ export interface RecordView {
 /** `keep`, or a reason to drop; a rewrite replaces attributes of a log record or data point. */
 export type Verdict = 'keep' | DropReason | { readonly set: Attributes }
 
-export interface Processor {
-  /** No I/O, no waiting. */
-  decide(record: RecordView): Verdict
-  /** What an interval held, for those that aggregate. */
-  flush?(nowUnixNano: bigint): Records | undefined
+/** What a processor did with Records: `kept`, `dropped` and `taken` add up to what it was given. */
+export interface Passed {
+  /** Several where their class was changed; what was kept as it was is the very object that was given. */
+  readonly kept: readonly Records[]
+  readonly dropped: Dropped
+  /** Records taken into a window: they come out of `flush` later, or what was made of them. */
+  readonly taken: number
 }
+
+/** What a processor made of records that it had taken in. */
+export interface Made {
+  readonly records: Records
+  /** How many became these. */
+  readonly taken: number
+  /** Rows of its state that these records stand for: they are gone from it, and the runtime keeps the records instead. */
+  readonly rows: readonly string[]
+}
+
+/** One thing that a processor keeps over the end of its process; no value removes it. */
+export interface StateRow {
+  readonly key: string
+  readonly value: Uint8Array | undefined
+}
+
+/** What a processor that takes records in keeps: they are acknowledged once its rows are in the collector's log. */
+export interface ProcessorState {
+  /** Rows that changed since the last call. */
+  changes(): StateRow[]
+  /** Before the first record, with what an earlier run left behind. Rows that it cannot read it leaves out. */
+  restore(rows: ReadonlyMap<string, Uint8Array>): void
+}
+
+/** How often a rule of a processor matched, and what it dropped. */
+export interface RuleCount {
+  readonly rule: string
+  readonly matched: number
+  readonly dropped: Dropped
+}
+
+interface Windows {
+  /** What is ready of what was taken in, until there is nothing; all that there is when it is `last`. */
+  flush?(nowUnixNano: bigint, last: boolean): Made | undefined
+  readonly state?: ProcessorState
+  /** Of each rule, where there are rules. */
+  counts?(): readonly RuleCount[]
+}
+
+/** Decides record by record. */
+export interface Decider extends Windows {
+  /** No I/O, no waiting. `aggregated` by one that flushes says that the record is taken in. */
+  decide(record: RecordView): Verdict
+}
+
+/** Works on the bytes of many records at once. */
+export interface Passer extends Windows {
+  /** No I/O, no waiting. @throws WireError where the bytes are malformed. */
+  pass(records: Records): Passed
+}
+
+export type Processor = Decider | Passer
 
 /** What a peer did with a batch: `rejected` records were refused for good and are counted as dropped. */
 export interface Receipt {
@@ -158,8 +212,20 @@ export interface SourceDefinition<C extends z.ZodType = z.ZodType> extends Base<
   /** For starting without a configuration. */
   detect?(): Promise<Detected<z.input<C>>>
 }
-export interface ProcessorDefinition<C extends z.ZodType = z.ZodType> extends Base<C, Processor> {
+/** What `dpulse check` says of a component beside its schema; `path` is within its configuration. */
+export interface Finding {
+  readonly path: readonly PropertyKey[]
+  readonly message: string
+  readonly severity: 'error' | 'warning'
+}
+
+export interface ProcessorDefinition<
+  C extends z.ZodType = z.ZodType,
+  P extends Processor = Processor,
+> extends Base<C, P> {
   kind: 'processor'
+  /** For `dpulse check` only: examples that the configuration holds, and what it will cost. Nothing is opened. */
+  check?(config: z.output<C>, context: Context): readonly Finding[]
 }
 export interface ExporterDefinition<C extends z.ZodType = z.ZodType> extends Base<C, Exporter> {
   kind: 'exporter'
@@ -186,9 +252,9 @@ export function defineSource<C extends z.ZodType>(
   const signals: readonly Signal[] = Object.keys(emits).length > 0 ? ['metrics'] : ['logs']
   return { signals, canWait: true, ...source, emits, kind: 'source' }
 }
-export const defineProcessor = <C extends z.ZodType>(
-  processor: Given<ProcessorDefinition<C>>,
-): ProcessorDefinition<C> => ({ ...processor, kind: 'processor' })
+export const defineProcessor = <C extends z.ZodType, P extends Processor>(
+  processor: Given<ProcessorDefinition<C, P>>,
+): ProcessorDefinition<C, P> => ({ ...processor, kind: 'processor' })
 export const defineExporter = <C extends z.ZodType>(
   exporter: Given<ExporterDefinition<C>>,
 ): ExporterDefinition<C> => ({

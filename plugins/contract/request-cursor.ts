@@ -1,6 +1,6 @@
 // The walk that the cursors of all three signals share: from the request over Resource and scope to the records.
 // Nothing is allocated per record; fields are numbers and offsets into `bytes`.
-import { Reader } from './wire.ts'
+import { Reader, WireError } from './wire.ts'
 import { attributesOf } from './any-value.ts'
 import type { AttributeValue } from './values.ts'
 
@@ -118,8 +118,15 @@ export abstract class RequestCursor {
     head.start = head.end = schemaUrl.start = schemaUrl.end = 0
     reader.position = start
     reader.end = end
-    while (!reader.done) {
-      const key = reader.key()
+    while (reader.position < end) {
+      const key = reader.varint()
+      // Nearly all are records.
+      if (key === 0x12) {
+        const size = reader.length()
+        reader.position += size
+        continue
+      }
+      if (key < 8) throw new WireError('invalid field number', reader.position)
       if (key !== 0x0a && key !== 0x1a) {
         reader.skip(key)
         continue

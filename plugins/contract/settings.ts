@@ -45,7 +45,7 @@ export function parseSize(text: string): number | undefined {
 
 /** Milliseconds, written with a unit: `15s`, `100ms`, `1h30m`, or 0. */
 export const duration = z
-  .union([z.string(), z.literal(0)])
+  .union([z.string(), z.literal(0)], { error: 'expected a duration such as 15s, 250ms or 1h' })
   .transform((value, context) => {
     const parsed = parseDuration(String(value))
     if (parsed !== undefined) return parsed

@@ -219,6 +219,22 @@ export class Reader {
   varint(): number {
     const { buffer } = this
     const began = this.position
+    if (began < this.end) {
+      const first = buffer[began] ?? 0
+      if (first < 0x80) {
+        this.position = began + 1
+        return first
+      }
+    }
+    // Lengths as our writer leaves room for them.
+    if (began + 2 < this.end) {
+      const second = buffer[began + 1] ?? 0
+      const third = buffer[began + 2] ?? 0
+      if (second >= 0x80 && third < 0x80) {
+        this.position = began + 3
+        return ((buffer[began] ?? 0) & 0x7f) | ((second & 0x7f) << 7) | (third << 14)
+      }
+    }
     let shift = 1
     let value = 0
     for (let count = 0; count < 10; count++) {

@@ -134,7 +134,13 @@ exporters: { x: { type: memory } }
 pipelines: { p: { sources: [a], exporters: [x] } }
 `
     expect(await checkConfig(text, file, [...definitions, picky])).toEqual([
-      { path: 'sources.a', message: 'port 1 and tag do not go together', severity: 'error' },
+      {
+        path: 'sources.a',
+        message: 'port 1 and tag do not go together',
+        severity: 'error',
+        line: 2,
+        column: 12,
+      },
     ])
   })
 })

@@ -173,13 +173,14 @@ export const summed = (made: (count: number) => Records) =>
       return {
         decide() {
           count++
-          return 'aggregated'
+          return 'aggregated' as const
         },
         flush() {
           if (count === 0) return undefined
           const records = made(count)
+          const taken = count
           count = 0
-          return records
+          return { records, taken, rows: [] }
         },
       }
     },

@@ -2,8 +2,8 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { splitRecords } from '../../collector/cut.ts'
-import { Rewriter, cursorFor } from '../../collector/rewrite.ts'
-import type { RecordCursor } from '../../collector/rewrite.ts'
+import { Rewriter, cursorFor } from '../../plugins/contract/rewrite.ts'
+import type { RecordCursor } from '../../plugins/contract/rewrite.ts'
 import { CursorView } from '../../collector/view.ts'
 import {
   LogCursor,

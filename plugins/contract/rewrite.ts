@@ -1,15 +1,12 @@
 // Builds a request out of records of another one: which are kept is decided record by record, what stands around them
 // (Resource, scope, metric, fields that we do not know) comes along. Bytes are copied, nothing is decoded.
-import {
-  LogCursor,
-  PointCursor,
-  Reader,
-  SpanCursor,
-  Writer,
-  pointAttributesField,
-  writeKeyValue,
-} from '../plugins/contract/index.ts'
-import type { Attributes, Records, RequestCursor, Signal } from '../plugins/contract/index.ts'
+import type { Records } from './batch.ts'
+import { LogCursor, PointCursor, SpanCursor, pointAttributesField } from './cursor.ts'
+import type { RequestCursor } from './cursor.ts'
+import type { Class, Signal } from './signal.ts'
+import { writeKeyValue } from './values.ts'
+import type { Attributes } from './values.ts'
+import { Reader, Writer } from './wire.ts'
 
 export type RecordCursor = LogCursor | PointCursor | SpanCursor
 
@@ -23,6 +20,7 @@ export class Rewriter {
   #container = -1
   #scope = -1
   #metric = -1
+  #name: string | undefined
   #containerMark = 0
   #scopeMark = 0
   #metricMark = 0
@@ -56,6 +54,25 @@ export class Rewriter {
     this.#record(cursor.record.start, cursor.record.end, cursor instanceof LogCursor ? 6 : 9, set)
   }
 
+  /** What `copy` writes next stands where the cursor does. */
+  at(cursor: RecordCursor): void {
+    this.#enter(cursor)
+  }
+
+  /** Keeps `count` whole records as they stand together in the source, tags included. */
+  copy(from: number, to: number, count: number): void {
+    this.count += count
+    this.#out.raw(this.#reader.buffer, from, to)
+  }
+
+  /** Writes a changed record in the place of the one at which the cursor stands; `name` renames its metric. */
+  item(cursor: RecordCursor, bytes: Uint8Array, start: number, end: number, name?: string): void {
+    this.#enter(cursor, name)
+    this.count++
+    this.#out.byte(cursor instanceof PointCursor ? 0x0a : 0x12)
+    this.#out.bytes(bytes, start, end)
+  }
+
   finish(): Uint8Array {
     this.#leaveContainer()
     return this.#out.take()
@@ -80,7 +97,7 @@ export class Rewriter {
     out.close(mark)
   }
 
-  #enter(cursor: RequestCursor): void {
+  #enter(cursor: RequestCursor, name?: string): void {
     if (cursor.container.start !== this.#container) {
       this.#leaveContainer()
       this.#container = cursor.container.start
@@ -95,12 +112,19 @@ export class Rewriter {
       this.#scopeMark = this.#out.open()
       this.#copyOthers(cursor.scopeContainer.start, cursor.scopeContainer.end, 0x12)
     }
-    if (!(cursor instanceof PointCursor) || cursor.metric.start === this.#metric) return
+    if (!(cursor instanceof PointCursor)) return
+    if (cursor.metric.start === this.#metric && name === this.#name) return
     this.#leaveMetric()
     this.#metric = cursor.metric.start
+    this.#name = name
     this.#out.byte(0x12)
     this.#metricMark = this.#out.open()
-    const dataKey = this.#copyOthers(cursor.metric.start, cursor.metric.end, -1, cursor.data.start)
+    if (name !== undefined) {
+      this.#out.byte(0x0a)
+      this.#out.string(name)
+    }
+    const { metric, data } = cursor
+    const dataKey = this.#copyOthers(metric.start, metric.end, name === undefined ? -1 : 0x0a, data.start)
     this.#out.varint(dataKey)
     this.#dataMark = this.#out.open()
     this.#copyOthers(cursor.data.start, cursor.data.end, 0x0a)
@@ -171,10 +195,15 @@ function keyOf(buffer: Buffer, start: number, end: number): string {
 }
 
 /** The same Records with other bytes. Times stay those of the whole: they bound what is left. */
-export const replaced = (records: Records, bytes: Uint8Array, count: number): Records => ({
+export const replaced = (
+  records: Records,
+  bytes: Uint8Array,
+  count: number,
+  name: Class = records.class,
+): Records => ({
   device: records.device,
   signal: records.signal,
-  class: records.class,
+  class: name,
   from: records.from,
   to: records.to,
   count,
