@@ -39,13 +39,13 @@ export interface KafkaSettings {
 }
 
 // kafkajs asks for timers in the past, which Node 24 reports once, to whoever reads our stderr.
-const { emitWarning } = process
-process.emitWarning = ((warning: string | Error, ...rest: unknown[]): void => {
+const emitWarning = process.emitWarning.bind(process) as (warning: string | Error, ...rest: unknown[]) => void
+process.emitWarning = (warning: string | Error, ...rest: unknown[]): void => {
   const [first] = rest
   const type = typeof first === 'object' && first !== null ? (first as { type?: string }).type : first
   if (type === 'TimeoutNegativeWarning') return
-  Reflect.apply(emitWarning, process, [warning, ...rest])
-}) as typeof process.emitWarning
+  emitWarning(warning, ...rest)
+}
 
 /** What a fetched record batch may hold once it is unpacked; a peer that packs more into it is not honest. */
 const unpackedBytes = 128 * 1024 * 1024
