@@ -63,7 +63,8 @@ class Aggregator {
 
   async hasStored(records: number): Promise<void> {
     const isThere = async () => (await this.stored()) >= records || undefined
-    await answered(isThere, 300, `storing ${records} records`)
+    // Seldom: what it is asked is part of what it costs.
+    await answered(isThere, 300, `storing ${records} records`, 500)
   }
 
   async isBalanced(): Promise<boolean> {
