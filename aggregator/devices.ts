@@ -65,7 +65,10 @@ export function openDevices(table: JournalTable, clock: Clock, log: Log): Device
   table.watch?.((key, value) => {
     if (!key.startsWith('device/')) return
     const device = key.slice('device/'.length)
-    if (!value) return void entries.delete(device)
+    if (!value) {
+      entries.delete(device)
+      return
+    }
     const entry = decode(value)
     const known = entries.get(device)
     if (!known || known.lastSeenUnixNano < entry.lastSeenUnixNano) entries.set(device, entry)

@@ -86,8 +86,12 @@ async function startAggregator(data: string): Promise<ChildProcess> {
   const influx = servers ? new URL(needed('INFLUX_URL')) : undefined
   const parts = influx
     ? [
-        ...['--broker', brokerUrl, '--journal', `kafka://${needed('KAFKA_BROKERS')}`],
-        ...['--store', `influxdb://${influx.host}/${process.env.INFLUX_ORG ?? 'test'}/${name}`],
+        '--broker',
+        brokerUrl,
+        '--journal',
+        `kafka://${needed('KAFKA_BROKERS')}`,
+        '--store',
+        `influxdb://${influx.host}/${process.env.INFLUX_ORG ?? 'test'}/${name}`,
       ]
     : []
   const line = ['dpulse.ts', 'aggregator', '--config', file, '--data', data]
@@ -149,9 +153,9 @@ async function publish(shape: Shape, batches: number): Promise<Run> {
     for (let first = 0; first < batches; first += window) {
       const numbers = Array.from({ length: Math.min(window, batches - first) }, (_, index) => first + index)
       await Promise.all(
-        numbers.map((number) => {
+        numbers.map(async (number) => {
           const { bytes, header, signal } = batchOf(number, shape)
-          return clients[number % clients.length]?.publishAsync(
+          await clients[number % clients.length]?.publishAsync(
             topic.telemetry(header.collector, header.class, signal),
             Buffer.from(compressSync(bytes, 'zstd')),
             { qos: 1 },

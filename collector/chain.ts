@@ -80,7 +80,8 @@ export class Chain {
     for (const [at, stage] of this.stages.entries()) {
       const { processor, id } = stage
       if (!processor.flush) continue
-      for (let turn = 0; turn < mostFlushed || last; turn++) {
+      const most = last ? Infinity : mostFlushed
+      for (let turn = 0; turn < most; turn++) {
         const made = this.#guard(id, () => processor.flush?.(nowUnixNano, last))
         if (!made) break
         const { device, class: name, count } = made.records

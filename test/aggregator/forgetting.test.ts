@@ -25,7 +25,9 @@ async function openParts(directory: string, agoNano: bigint) {
   const clock: Clock = { ...realClock, nowUnixNano: () => realClock.nowUnixNano() - agoNano }
   const stop = new AbortController()
   const stack = new AsyncDisposableStack()
-  const journal = stack.use(await openLogJournal(join(directory, 'journal'), { now: () => clock.nowUnixNano() }))
+  const journal = stack.use(
+    await openLogJournal(join(directory, 'journal'), { now: () => clock.nowUnixNano() }),
+  )
   const store = stack.use(await openDuckStore(join(directory, 'store'), { log, maintenanceMs: 0 }))
   const ingest = stack.use(
     openIngest({ journal, log, clock, device: 'the-aggregator', acknowledge: () => undefined }),

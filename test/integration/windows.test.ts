@@ -113,8 +113,9 @@ pipelines: { p: { sources: [in], processors: [windows], exporters: [out] } }
       const child = collector?.child
       // Between the commits of readings, at the end of a window, while its batch is written and sent: somewhere.
       const timer = setTimeout(() => child?.kill('SIGKILL'), 500 + round * 283)
+      const isAlive = () => child?.signalCode === null && child.exitCode === null
       const lane = async () => {
-        while (child?.signalCode === null && child.exitCode === null) {
+        while (isAlive()) {
           if (await send(index++)) answered++
           else unknown++
         }

@@ -52,7 +52,7 @@ const one = 3
 
 /** re2js looks for no literals where case does not count; we do, with those of the same expression that minds it. */
 function literalsOf(source: string, compiled: RE2JS): readonly string[] | undefined {
-  const ignoresCase = /^\(\?i\)/.test(source)
+  const ignoresCase = source.startsWith('(?i)')
   const minding = ignoresCase ? RE2JS.compile(source.slice(4)) : compiled
   const { prefilter } = minding.re2Input as unknown as { prefilter?: Needed | null }
   return prefilter ? best(prefilter, ignoresCase) : undefined

@@ -1,7 +1,7 @@
 // What `dpulse check` finds in a filter: examples of its configuration that come out otherwise than they say, and what
 // patterns will cost that are asked of every record.
 import process from 'node:process'
-import { LogCursor, PointCursor, SpanCursor } from '../../contract/cursor.ts'
+import { LogCursor, PointCursor } from '../../contract/cursor.ts'
 import type { Records } from '../../contract/batch.ts'
 import type { Context, Finding, Passed } from '../../contract/define.ts'
 import { LogsEncoder } from '../../contract/encoder.ts'
