@@ -48,7 +48,8 @@ export async function forgetOnce(options: ForgettingOptions): Promise<number> {
     if (held > 0 || lastSeenMs > nowMs - retentionMs[name] - graceMs || !isEmpty(key)) continue
     const taken = writer.streams.get(key)
     const { stored, rejected } = counts.get(key) ?? taken?.confirmed ?? { stored: 0, rejected: 0 }
-    if (records === (taken?.forwarded ?? 0) + stored + rejected) settled.push(key)
+    const filtered = Object.values(taken?.filtered ?? {}).reduce((sum, count) => sum + count, 0)
+    if (records === (taken?.forwarded ?? 0) + stored + rejected + filtered) settled.push(key)
   }
   await ingest.forget(settled)
   // Those too of which an earlier look closed the first book only.
