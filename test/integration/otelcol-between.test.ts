@@ -130,7 +130,7 @@ describe.skipIf(binary === '')(
       ['passing each request on', 19_100, 20_960, {}],
       [
         'joining requests in its batch processor',
-        19_200,
+        20_500,
         20_961,
         { batch: { timeout: '200ms', send_batch_size: 5000 } },
       ],
