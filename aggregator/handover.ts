@@ -4,7 +4,7 @@
 //
 //   journal ─▶ handover ─▶ writer ─▶ store
 //      ▲          │  foreign records become batches, headers go to the accounts
-//      └──────────┘  once the store has them: one transaction for each partition
+//      └──────────┘  once the store has them: one transaction for each partition, at most one a second
 import { findHeader, parseStreamKey, streamKey } from '../plugins/contract/batch.ts'
 import type { Header } from '../plugins/contract/batch.ts'
 import type { Clock, Log } from '../plugins/contract/define.ts'
@@ -48,7 +48,10 @@ export interface Handover {
     moves: Moves,
     position: Position,
   ): { position: Position; streams: GainedPartition['streams']; forgotten: string[] }
-  /** The store has all before `position`. Answers which streams may be counted as written. */
+  /**
+   * The store has all before `position`. Answers which streams may be counted as written. Where writing twice changes
+   * nothing, the journal hears of it within a second: an owner that dies repeats what its successor cannot know.
+   */
   save(position: Position, rows: ReadonlyMap<string, Uint8Array>): Promise<(key: string) => boolean>
 }
 
@@ -58,8 +61,10 @@ export interface RunningHandover extends Handover {
   readonly counters: Readonly<{ foreign: number; unreadable: number; unaccounted: number }>
   /** What a birth says of earlier sessions; every owner hears it through the journal. */
   onStatus(status: Status): void
-  /** Saves what births changed, now and then, until aborted. */
+  /** Saves what has changed, now and then, until aborted. */
   run(signal: AbortSignal): Promise<void>
+  /** Saves whatever is not saved yet. */
+  flush(): Promise<void>
 }
 
 interface Pending {
@@ -73,14 +78,18 @@ interface Owned {
   position: Record<string, number>
   streams: Set<string>
   pending: Pending[]
-  /** Accounts that births changed. */
+  /** What is not saved yet: the position moved, accounts changed, and rows of the writer. */
+  isMoved: boolean
   dirty: Set<string>
+  rows: Map<string, Uint8Array>
   foreign: ForeignStreams
 }
 
 type Birth = Pick<Status, 'collector' | 'ended' | 'held'>
 
 const birthKey = 'birth/'
+/** A transaction costs Kafka and us as much as storing a thousand records. */
+const saveMs = 1000
 /** Of one aggregator: devices times classes times sessions that are remembered. */
 const streamLimit = 1_000_000
 const signalOf = Object.fromEntries(
@@ -99,6 +108,7 @@ class PartitionHandover implements RunningHandover {
   /** Of each stream that is ours. */
   readonly #partitions = new Map<string, number>()
   #saving: Promise<unknown> = Promise.resolve()
+  #savedMs = -Infinity
 
   constructor(options: HandoverOptions) {
     this.#options = options
@@ -130,21 +140,14 @@ class PartitionHandover implements RunningHandover {
     return { position: next, streams, forgotten }
   }
 
-  save(position: Position, rows: ReadonlyMap<string, Uint8Array>): Promise<(key: string) => boolean> {
-    return this.#exclusive(async () => {
-      const states = new Map<number, PartitionSave & { streams: TableRow[] }>()
-      for (const [partition, owned] of this.#owned) {
-        const state = this.#stateOf(partition, owned, position)
-        if (state) states.set(partition, state)
-      }
-      const { storeKeepsState } = this.#options
-      for (const [key, row] of storeKeepsState ? [] : rows) {
-        states.get(this.#partitions.get(key) ?? -1)?.streams.push([key, row])
-      }
-      const kept = await this.#options.shared.save([...states.values()])
-      // Those that were not kept are told as lost by the next read, and forgotten then.
-      return (key) => storeKeepsState || kept.has(this.#partitions.get(key) ?? -1)
-    })
+  async save(position: Position, rows: ReadonlyMap<string, Uint8Array>): Promise<(key: string) => boolean> {
+    const { storeKeepsState, clock } = this.#options
+    for (const [partition, owned] of this.#owned) this.#advance(partition, owned, position)
+    for (const [key, row] of storeKeepsState ? [] : rows) this.#ownerOf(key)?.rows.set(key, row)
+    // A store that keeps the rows itself must not be ahead of the accounts for long.
+    if (storeKeepsState || clock.elapsedMs() - this.#savedMs >= saveMs) await this.flush()
+    // Those that were not kept are told as lost by the next read, and forgotten then.
+    return (key) => storeKeepsState || this.#ownerOf(key) !== undefined
   }
 
   onStatus(status: Status): void {
@@ -161,54 +164,52 @@ class PartitionHandover implements RunningHandover {
   }
 
   async run(signal: AbortSignal): Promise<void> {
-    await this.#options.clock.every(1000, signal, async () => {
-      if ([...this.#owned.values()].every(({ dirty }) => dirty.size === 0)) return
-      await this.#exclusive(async () => {
-        const states: PartitionSave[] = []
-        for (const [partition, { position, dirty }] of this.#owned) {
-          if (dirty.size > 0) states.push({ partition, position, streams: [], accounts: this.#rowsOf(dirty) })
-          dirty.clear()
-        }
-        await this.#options.shared.save(states)
-      })
-    })
+    await this.#options.clock.every(saveMs, signal, () => this.flush())
   }
 
-  /** Two transactions of one partition never run at once. */
-  #exclusive<T>(task: () => Promise<T>): Promise<T> {
-    const mine = this.#saving.then(task, task)
+  /** Saves whatever is not saved yet. Two transactions of one partition never run at once. */
+  flush(): Promise<void> {
+    const mine = this.#saving.then(() => this.#flush())
     this.#saving = mine.catch(() => undefined)
     return mine
   }
 
-  /** What of a partition came before `position` and was not saved. */
-  #stateOf(
-    partition: number,
-    owned: Owned,
-    position: Position,
-  ): (PartitionSave & { streams: TableRow[] }) | undefined {
-    let moved = false
+  async #flush(): Promise<void> {
+    const states: PartitionSave[] = []
+    for (const [partition, owned] of this.#owned) {
+      const { position, isMoved, dirty, rows } = owned
+      if (!isMoved && dirty.size === 0 && rows.size === 0) continue
+      const accounts = this.#rowsOf(dirty)
+      states.push({ partition, position: { ...position }, streams: [...rows], accounts })
+      Object.assign(owned, { isMoved: false, dirty: new Set(), rows: new Map() })
+    }
+    this.#savedMs = this.#options.clock.elapsedMs()
+    // What is not kept is told as lost by the next read, and all of its partition forgotten then.
+    if (states.length > 0) await this.#options.shared.save(states)
+  }
+
+  #ownerOf(stream: string): Owned | undefined {
+    return this.#owned.get(this.#partitions.get(stream) ?? -1)
+  }
+
+  /** Takes into the accounts what of a partition came before `position`. */
+  #advance(partition: number, owned: Owned, position: Position): void {
     for (const topic of Object.values(signalTopics)) {
       const key = positionKey(topic, partition)
       const at = position[key]
       if (at === undefined || at === owned.position[key]) continue
       owned.position[key] = at
-      moved = true
+      owned.isMoved = true
     }
-    if (!moved && owned.dirty.size === 0) return undefined
-    const changed = new Set(owned.dirty)
-    owned.dirty.clear()
+    if (!owned.isMoved) return
     const nowMs = this.#nowMs()
     const later: Pending[] = []
     for (const one of owned.pending) {
-      if (one.offset >= (position[positionKey(one.topic, partition)] ?? 0)) {
-        later.push(one)
-        continue
-      }
-      if (this.#record(one, nowMs)) changed.add(one.key)
+      const isBefore = one.offset < (position[positionKey(one.topic, partition)] ?? 0)
+      if (!isBefore) later.push(one)
+      else if (this.#record(one, nowMs)) owned.dirty.add(one.key)
     }
     owned.pending = later
-    return { partition, position: { ...owned.position }, streams: [], accounts: this.#rowsOf(changed) }
   }
 
   /** What Kafka has is stored, also where there are too many streams for another account: then the ledger is short of it. */
@@ -278,7 +279,9 @@ class PartitionHandover implements RunningHandover {
       position: { ...position },
       streams: new Set(),
       pending: [],
+      isMoved: false,
       dirty: new Set(),
+      rows: new Map(),
       foreign: new ForeignStreams({ device, partition, totals: (key) => this.accounts.get(key) }),
     }
     for (const [key] of accounts) {

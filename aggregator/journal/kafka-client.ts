@@ -1,6 +1,6 @@
 // How we speak to Kafka: one client from the settings, zstd through node:zlib, kafkajs' own messages as debug, and its
 // errors as ours. kafkajs is loaded by whoever imports this file, which happens only where Kafka is configured.
-import process from 'node:process'
+import { createRequire } from 'node:module'
 import { promisify } from 'node:util'
 import type { ConnectionOptions } from 'node:tls'
 import { readFileSync } from 'node:fs'
@@ -38,13 +38,31 @@ export interface KafkaSettings {
   socketFactory?: ISocketFactory
 }
 
-// kafkajs asks for timers in the past, which Node 24 reports once, to whoever reads our stderr.
-const emitWarning = process.emitWarning.bind(process) as (warning: string | Error, ...rest: unknown[]) => void
-process.emitWarning = (warning: string | Error, ...rest: unknown[]): void => {
-  const [first] = rest
-  const type = typeof first === 'object' && first !== null ? (first as { type?: string }).type : first
-  if (type === 'TimeoutNegativeWarning') return
-  emitWarning(warning, ...rest)
+/** What kafkajs keeps of a connection, as far as it concerns us. */
+interface RequestQueue {
+  pending: unknown[]
+  throttledUntil: number
+  throttleCheckTimeoutId: NodeJS.Timeout | null
+  checkPendingRequests(): void
+}
+
+/**
+ * kafkajs looks for requests that wait every millisecond, on every connection and whether there are any: with its twenty
+ * connections that is a twentieth of a processor at rest, and a timer in the past, which Node 24 complains about. It has
+ * to only where some wait; an answer that makes room for them looks by itself.
+ */
+const requestQueue = createRequire(import.meta.url)('kafkajs/src/network/requestQueue') as {
+  prototype: RequestQueue & { scheduleCheckPendingRequests(): void }
+}
+requestQueue.prototype.scheduleCheckPendingRequests = function (this: RequestQueue): void {
+  if (this.pending.length === 0 || this.throttleCheckTimeoutId) return
+  this.throttleCheckTimeoutId = setTimeout(
+    () => {
+      this.throttleCheckTimeoutId = null
+      this.checkPendingRequests()
+    },
+    Math.max(10, this.throttledUntil - Date.now()),
+  )
 }
 
 /** What a fetched record batch may hold once it is unpacked; a peer that packs more into it is not honest. */
@@ -61,9 +79,14 @@ export const zstd = CompressionTypes.ZSTD
 /** Every message names its partition; without one given, kafkajs prints a notice. */
 export const createPartitioner = Partitioners.DefaultPartitioner
 
+/** Each chunk is a trip to a thread and back: mostly one is enough. */
+const chunkSize = (expected: number): number => Math.min(Math.max(expected, 16 * 1024), 1024 * 1024)
+
 CompressionCodecs[zstd] = () => ({
-  compress: (encoder: { buffer: Buffer }) => pack(encoder.buffer, level),
-  decompress: (bytes: Buffer) => unpack(bytes, { maxOutputLength: unpackedBytes }),
+  compress: ({ buffer }: { buffer: Buffer }) =>
+    pack(buffer, { ...level, chunkSize: chunkSize(buffer.length / 3) }),
+  decompress: (bytes: Buffer) =>
+    unpack(bytes, { maxOutputLength: unpackedBytes, chunkSize: chunkSize(bytes.length * 8) }),
 })
 
 /** `kafka://host:port,host:port` → the addresses. @throws PermanentError CONFIG_INVALID */

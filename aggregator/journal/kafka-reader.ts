@@ -37,6 +37,8 @@ export interface ReaderOptions {
 /** Of one answer, packed; ten times as much when it is not. */
 const fetchBytes = 2 * 1024 * 1024
 const partitionBytes = 1024 * 1024
+/** Fewer are waited for, so that a busy journal is read in pieces that are worth an answer. */
+const minBytes = 256 * 1024
 const topicNames = Object.values(signalTopics)
 const againMs = 500
 
@@ -71,6 +73,7 @@ export class GroupReader {
         heartbeatInterval: Math.min(1000, Math.floor(sessionTimeoutMs / 5)),
         maxBytes: fetchBytes,
         maxBytesPerPartition: partitionBytes,
+        minBytes,
         maxWaitTimeInMs: 100,
         partitionAssigners: [togetherAssigner(() => this.#tenures.keys(), options.alone)],
         retry: { initialRetryTime: 100, maxRetryTime: 1000, retries: 10, restartOnFailure: async () => true },

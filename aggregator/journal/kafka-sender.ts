@@ -42,6 +42,9 @@ interface Waiting extends Outgoing {
 
 /** Of all record batches of one request. */
 const requestBytes = 8 * 1024 * 1024
+/** What comes within this time of a request goes out with the next: a request costs as much as packing 2,000 records. */
+const lingerMs = 10
+const never = new AbortController().signal
 /** For the frame of a message and of a record batch. */
 const messageFrame = 64
 const batchFrame = 512
@@ -82,6 +85,7 @@ class Lane {
   #producer: Promise<Producer> | undefined
   #queue: Waiting[] = []
   #running: Promise<void> | undefined
+  #sentMs = -Infinity
 
   constructor(options: SenderOptions) {
     this.#options = options
@@ -110,15 +114,25 @@ class Lane {
   async #run(): Promise<void> {
     await Promise.resolve()
     while (this.#queue.length > 0) {
+      await this.#linger()
       const batch = this.#take()
       try {
         await this.#transmit(batch)
+        this.#sentMs = this.#options.clock.elapsedMs()
         for (const { order } of batch) if (--order.left === 0) order.done.resolve()
       } catch (error) {
         for (const { order } of batch) order.done.reject(error)
       }
     }
     this.#running = undefined
+  }
+
+  /** An idle lane sends at once, a busy one lets a request's worth gather. */
+  async #linger(): Promise<void> {
+    const { clock } = this.#options
+    const sinceMs = clock.elapsedMs() - this.#sentMs
+    const bytes = this.#queue.reduce((sum, message) => sum + message.bytes, 0)
+    if (sinceMs < lingerMs && bytes < requestBytes / 8) await clock.delay(lingerMs - sinceMs, never)
   }
 
   /** One request: of each partition one record batch, and none larger than its topic takes. */

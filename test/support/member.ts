@@ -63,6 +63,7 @@ export async function startMember(journal: Journal, folder: string, log: Log): P
     async stop() {
       stopping.abort()
       await running.catch(() => undefined)
+      await handover.flush()
       await journal[Symbol.asyncDispose]()
     },
   }

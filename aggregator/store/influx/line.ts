@@ -104,7 +104,7 @@ export function fieldText(out: Writer, bytes: Uint8Array, start: number, end: nu
   const { buffer } = out
   let at = out.position
   for (let index = start; index < end; index++) {
-    const byte = bytes[index] ?? 0
+    const byte = bytes[index] as number
     if (byte === 0x22 || byte === 0x5c) buffer[at++] = 0x5c
     buffer[at++] = byte
   }
@@ -121,35 +121,43 @@ export function integer(out: Writer, low: number, high: number, signed = true): 
     lower = (~lower + 1) >>> 0
     upper = (~upper + (lower === 0 ? 1 : 0)) >>> 0
   }
-  // Long division by 10^9 in limbs of 16 bits: every step stays below 2^53.
-  let rest = 0
-  let quotient = 0
-  for (let shift = 0; shift < 4; shift++) {
-    const limb =
-      shift === 0 ? upper >>> 16 : shift === 1 ? upper & 0xffff : shift === 2 ? lower >>> 16 : lower & 0xffff
-    const current = rest * 65_536 + limb
-    const digit = Math.floor(current / 1e9)
-    rest = current - digit * 1e9
-    quotient = quotient * 65_536 + digit
+  if (upper === 0) return digits(out, lower, 1)
+  // A double finds the quotient but for one; 32 bits of the remainder tell which.
+  let quotient = Math.floor((upper * two32 + lower) / 1e9)
+  let rest = (lower - Math.imul(quotient, 1e9)) | 0
+  if (rest < 0) {
+    quotient--
+    rest += 1e9
+  } else if (rest >= 1e9) {
+    quotient++
+    rest -= 1e9
   }
-  if (quotient > 0) digits(out, quotient, 1)
-  digits(out, rest, quotient > 0 ? 9 : 1)
+  digits(out, quotient, 1)
+  digits(out, rest, 9)
 }
 
 const powers = [1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11]
+/** The two digits of each number below 100. */
+const pairs = Buffer.from(
+  Array.from({ length: 100 }, (_, number) => String(number).padStart(2, '0')).join(''),
+)
 
 /** Decimal digits of a number below 10^11, at least `least` of them. */
 function digits(out: Writer, value: number, least: number): void {
   let size = least
   while (size < 11 && value >= (powers[size] ?? 0)) size++
+  const { buffer, position } = out
   let rest = value
-  const end = out.position + size
-  for (let at = end - 1; at >= out.position; at--) {
-    const next = Math.floor(rest / 10)
-    out.buffer[at] = 0x30 + (rest - next * 10)
+  let at = position + size
+  while (at - position >= 2) {
+    const next = Math.floor(rest / 100)
+    const pair = (rest - next * 100) * 2
+    buffer[--at] = pairs[pair + 1] ?? 0
+    buffer[--at] = pairs[pair] ?? 0
     rest = next
   }
-  out.position = end
+  if (at > position) buffer[position] = 0x30 + rest
+  out.position = position + size
 }
 
 export const hourNano = 3_600_000_000_000n

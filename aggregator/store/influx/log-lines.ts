@@ -10,6 +10,7 @@ import type { Span } from '../../../plugins/contract/request-cursor.ts'
 import { WireError, Writer } from '../../../plugins/contract/wire.ts'
 import { ByteInterner } from '../interner.ts'
 import { JsonText, suspectText } from '../json-text.ts'
+import { AttributeFields } from './attribute-fields.ts'
 import { isSuspect } from '../log-rows.ts'
 import type { Stored } from '../log-rows.ts'
 import { ascii, fieldText, firstNumber, integer, nanoOf, numberMask, pointTime, tagOf } from './line.ts'
@@ -28,6 +29,24 @@ const levels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal']
 const severityTags = Array.from({ length: 25 }, (_, number) =>
   Buffer.from(number === 0 ? '' : `,severity=${levels[Math.floor((number - 1) / 4)]}`),
 )
+
+/** What stands between the values of a line. */
+const names = {
+  severity: Buffer.from('",severity_number='),
+  body: Buffer.from(',body="'),
+  otherBody: Buffer.from(',body_form=1i,body="'),
+  severityText: Buffer.from(',severity_text="'),
+  eventName: Buffer.from(',event_name="'),
+  traceId: Buffer.from(',trace_id="'),
+  spanId: Buffer.from(',span_id="'),
+  flags: Buffer.from(',flags='),
+}
+export const timeNames = {
+  time: Buffer.from(',time_unix_nano='),
+  start: Buffer.from(',start_time_unix_nano='),
+  observed: Buffer.from(',observed_time_unix_nano='),
+  arrived: Buffer.from(',arrived_unix_nano='),
+}
 
 /** A short name of a stream: what keeps records of equal time apart that other runs of a collector numbered alike. */
 export const streamTag = (key: string): string => createHash('sha256').update(key).digest('hex').slice(0, 8)
@@ -79,15 +98,18 @@ export class LogLines {
   readonly #services: ServiceTags
   readonly #cursor = new LogCursor()
   readonly #json = new JsonText()
+  readonly #attributes: AttributeFields
   readonly #scratch = new Writer(64 * 1024)
   /** The field `resource` with its comma, and its service, while the Resource stays the same. */
   #resource: Buffer = nothing
   #service: Buffer = nothing
   #head: Buffer = nothing
   #record: Buffer = nothing
+  #last = { service: nothing, severity: -1, prefix: nothing }
 
   constructor(services: ServiceTags) {
     this.#services = services
+    this.#attributes = new AttributeFields(services)
   }
 
   /** Adds the records of a bare batch. */
@@ -97,6 +119,7 @@ export class LogLines {
     const key = streamKey(header)
     this.#head = Buffer.from(`logs,dpulse.stream=${streamTag(key)}${tagOf('host.id', header.device)}`)
     this.#record = Buffer.from(` record="${key}/${header.seq}/`)
+    this.#last.severity = NaN
     const first = firstNumber(header.produced, header.count)
     let stored = 0
     let seen = 0
@@ -144,57 +167,60 @@ export class LogLines {
   }
 
   #line(out: Writer, cursor: LogCursor, place: LinePlace, index: number, number: number): number {
-    const { bytes, attributes } = cursor
+    const { bytes, attributes, observedLow, observedHigh } = cursor
     const times = timesOf(cursor, place)
-    const scratch = this.#scratch
-    scratch.reset()
-    const extra = times.suspect ? suspectText : undefined
-    this.#json.attributes(scratch, bytes, attributes.start, attributes.end, 6, extra)
-    const { appNameStart, appNameEnd } = this.#json
+    this.#attributes.read(bytes, attributes.start, attributes.end, times.suspect ? suspectText : undefined)
     const severity = cursor.severityNumber | 0
-    out.raw(this.#head)
-    out.raw(appNameEnd > appNameStart ? this.#services.of(bytes, appNameStart, appNameEnd) : this.#service)
-    const level = severityTags[severity]
-    if (level) out.raw(level)
-    out.raw(this.#record)
+    out.raw(
+      this.#prefix(this.#attributes.service.length > 0 ? this.#attributes.service : this.#service, severity),
+    )
     integer(out, index, 0)
-    ascii(out, '",severity_number=')
+    out.raw(names.severity)
     integer(out, severity, severity < 0 ? 0xffffffff : 0)
-    ascii(out, 'i')
-    if (scratch.position > 2) quoted(out, ',attributes="', scratch.buffer, 0, scratch.position)
+    out.byte(0x69)
+    out.raw(this.#attributes.field)
     this.#body(out, cursor)
-    quoted(out, ',severity_text="', bytes, cursor.severityText.start, cursor.severityText.end)
-    quoted(out, ',event_name="', bytes, cursor.eventName.start, cursor.eventName.end)
-    hex(out, ',trace_id="', bytes, cursor.traceId)
-    hex(out, ',span_id="', bytes, cursor.spanId)
+    quoted(out, names.severityText, bytes, cursor.severityText.start, cursor.severityText.end)
+    quoted(out, names.eventName, bytes, cursor.eventName.start, cursor.eventName.end)
+    hex(out, names.traceId, bytes, cursor.traceId)
+    hex(out, names.spanId, bytes, cursor.spanId)
     if (cursor.flags !== 0) {
-      ascii(out, ',flags=')
+      out.raw(names.flags)
       integer(out, cursor.flags, 0)
-      ascii(out, 'i')
+      out.byte(0x69)
     }
     out.raw(this.#resource)
-    time(out, ',time_unix_nano=', times.low, times.high)
-    if (cursor.observedLow === 0 && cursor.observedHigh === 0) {
-      time(out, ',observed_time_unix_nano=', place.arrivedLow, place.arrivedHigh)
-    } else time(out, ',observed_time_unix_nano=', cursor.observedLow, cursor.observedHigh)
+    time(out, timeNames.time, times.low, times.high)
+    const wasObserved = observedLow !== 0 || observedHigh !== 0
+    if (wasObserved) time(out, timeNames.observed, observedLow, observedHigh)
+    else time(out, timeNames.observed, place.arrivedLow, place.arrivedHigh)
     if (times.suspect) {
-      time(out, ',arrived_unix_nano=', place.arrivedLow, place.arrivedHigh)
+      time(out, timeNames.arrived, place.arrivedLow, place.arrivedHigh)
       return pointTime(out, place.arrivedLow, place.arrivedHigh, number)
     }
     return pointTime(out, times.low, times.high, number)
+  }
+
+  /** All before the number of the record: seldom another than that of the line before. */
+  #prefix(service: Buffer, severity: number): Buffer {
+    const last = this.#last
+    if (last.service === service && last.severity === severity) return last.prefix
+    const prefix = Buffer.concat([this.#head, service, severityTags[severity] ?? nothing, this.#record])
+    this.#last = { service, severity, prefix }
+    return prefix
   }
 
   #body(out: Writer, { bytes, body }: LogCursor): void {
     if (body.end <= body.start) return
     const text = textOf(bytes, body.start, body.end)
     if (text > 0) {
-      quoted(out, ',body="', bytes, text, body.end)
+      quoted(out, names.body, bytes, text, body.end)
       return
     }
     const scratch = this.#scratch
     scratch.reset()
     this.#json.value(scratch, bytes, body.start, body.end)
-    quoted(out, ',body_form=1i,body="', scratch.buffer, 0, scratch.position)
+    quoted(out, names.otherBody, scratch.buffer, 0, scratch.position)
   }
 }
 
@@ -216,23 +242,23 @@ export function timesOf(
 }
 
 /** A string field, left out where it is empty: so it is answered too. */
-function quoted(out: Writer, name: string, bytes: Uint8Array, start: number, end: number): void {
+function quoted(out: Writer, name: Buffer, bytes: Uint8Array, start: number, end: number): void {
   if (end <= start) return
-  ascii(out, name)
+  out.raw(name)
   fieldText(out, bytes, start, end)
   out.byte(0x22)
 }
 
-function hex(out: Writer, name: string, bytes: Buffer, { start, end }: Span): void {
+function hex(out: Writer, name: Buffer, bytes: Buffer, { start, end }: Span): void {
   if (end <= start) return
-  ascii(out, name)
+  out.raw(name)
   ascii(out, bytes.toString('hex', start, end))
   out.byte(0x22)
 }
 
 /** A time as an integer field: the bits of the unsigned number, which is signed where it is read. */
-export function time(out: Writer, name: string, low: number, high: number): void {
-  ascii(out, name)
+export function time(out: Writer, name: Buffer, low: number, high: number): void {
+  out.raw(name)
   integer(out, low, high)
   out.byte(0x69)
 }

@@ -17,7 +17,7 @@ import { readDetail } from '../point-detail.ts'
 import type { PointDetail } from '../point-detail.ts'
 import { ascii, fieldText, firstNumber, integer, nanoOf, numberMask, pointTime } from './line.ts'
 import type { Lines } from './line.ts'
-import { time, timesOf } from './log-lines.ts'
+import { time, timeNames, timesOf } from './log-lines.ts'
 import type { LinePlace } from './log-lines.ts'
 import type { Entry, Series } from './series.ts'
 
@@ -103,13 +103,13 @@ export class PointLines {
       out.byte(0x22)
     }
     const times = timesOf(cursor, place)
-    time(out, ',time_unix_nano=', times.low, times.high)
+    time(out, timeNames.time, times.low, times.high)
     if (cursor.type !== 'gauge' && (cursor.startLow !== 0 || cursor.startHigh !== 0)) {
-      time(out, ',start_time_unix_nano=', cursor.startLow, cursor.startHigh)
+      time(out, timeNames.start, cursor.startLow, cursor.startHigh)
     }
     const low = times.suspect ? place.arrivedLow : times.low
     const high = times.suspect ? place.arrivedHigh : times.high
-    if (times.suspect) time(out, ',arrived_unix_nano=', low, high)
+    if (times.suspect) time(out, timeNames.arrived, low, high)
     return pointTime(out, low, high, (first + this.#place(entry.series, low, high, index)) % (numberMask + 1))
   }
 
