@@ -8,7 +8,9 @@ import filter from './processors/filter.ts'
 import severity from './processors/severity.ts'
 import file from './sources/file.ts'
 import hwmon from './sources/hwmon.ts'
+import kmsg from './sources/kmsg.ts'
 import otlp from './sources/otlp.ts'
+import process from './sources/process.ts'
 import syslog from './sources/syslog.ts'
 import system from './sources/system.ts'
 
@@ -19,7 +21,9 @@ export const plugins = [
   stdout,
   file,
   hwmon,
+  kmsg,
   otlp,
+  process,
   syslog,
   system,
   filter,
