@@ -13,6 +13,7 @@ import otlp from './sources/otlp.ts'
 import process from './sources/process.ts'
 import syslog from './sources/syslog.ts'
 import system from './sources/system.ts'
+import systemd from './sources/systemd.ts'
 
 export const plugins = [
   fileExporter,
@@ -26,6 +27,7 @@ export const plugins = [
   process,
   syslog,
   system,
+  systemd,
   filter,
   severity,
 ] as const satisfies readonly Definition[]

@@ -135,8 +135,8 @@ async function run(settings: Config, context: Context, emit: Emit, signal: Abort
   const loaded = await checkpoint.load()
   const saved = cursor.safeParse(loaded)
   if (loaded !== undefined && !saved.success) log.warn('the checkpoint is of another form and not used')
-  const isSame = saved.data?.boot === boot
-  const reader = new KernelReader(settings, context, isSame ? saved.data.sequence : -1)
+  const last = saved.success && saved.data.boot === boot ? saved.data.sequence : -1
+  const reader = new KernelReader(settings, context, last)
   using ring = new KernelRing(settings.path)
   if (loaded === undefined && settings.from === 'now') for (const raw of readAll(ring)) reader.skip(raw)
   context.ready()
