@@ -6,6 +6,7 @@ import otlpExporter from './exporters/otlp.ts'
 import stdout from './exporters/stdout.ts'
 import filter from './processors/filter.ts'
 import severity from './processors/severity.ts'
+import containers from './sources/containers.ts'
 import file from './sources/file.ts'
 import hwmon from './sources/hwmon.ts'
 import kmsg from './sources/kmsg.ts'
@@ -20,6 +21,7 @@ export const plugins = [
   mqtt,
   otlpExporter,
   stdout,
+  containers,
   file,
   hwmon,
   kmsg,
