@@ -93,7 +93,7 @@ export class LogFollowers {
 
   /** When every stream has ended. */
   async ended(): Promise<void> {
-    await Promise.allSettled([...this.#followers.values()].map(({ running }) => running))
+    for (const { running } of this.#followers.values()) await running
   }
 
   async #run(id: string, follower: Follower, isTerminal: boolean, signal: AbortSignal): Promise<void> {

@@ -31,22 +31,20 @@ async function open() {
   const streams = new Map<string, ServerResponse>()
   let logs = fixture('logs.bin')
   let events = fixture('events.txt').toString()
+  const follow = (name: string, response: ServerResponse, already: Buffer | string) => {
+    streams.set(name, response)
+    response.write(already)
+  }
   const server = createServer((request, response) => {
     const url = request.url ?? ''
     asked.push(url)
-    if (url.startsWith('/containers/json')) return response.end(fixture('list.json'))
-    if (url === '/version') return response.end('{}')
-    if (url.includes('/stats')) return response.end(fixture('stats.json'))
-    if (url.includes('/logs')) {
-      streams.set('logs', response)
-      return response.write(logs)
-    }
-    if (url.startsWith('/events')) {
-      streams.set('events', response)
-      return response.write(events)
-    }
-    if (url.endsWith('/json')) return response.end(fixture('inspect.json'))
-    response.writeHead(404).end()
+    if (url.startsWith('/containers/json')) response.end(fixture('list.json'))
+    else if (url === '/version') response.end('{}')
+    else if (url.includes('/stats')) response.end(fixture('stats.json'))
+    else if (url.includes('/logs')) follow('logs', response, logs)
+    else if (url.startsWith('/events')) follow('events', response, events)
+    else if (url.endsWith('/json')) response.end(fixture('inspect.json'))
+    else response.writeHead(404).end()
   }).listen(socket)
   await once(server, 'listening')
   const close = () => {
