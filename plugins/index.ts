@@ -7,11 +7,13 @@ import stdout from './exporters/stdout.ts'
 import filter from './processors/filter.ts'
 import severity from './processors/severity.ts'
 import containers from './sources/containers.ts'
+import dpdk from './sources/dpdk.ts'
 import file from './sources/file.ts'
 import hwmon from './sources/hwmon.ts'
 import kmsg from './sources/kmsg.ts'
 import otlp from './sources/otlp.ts'
 import process from './sources/process.ts'
+import spdk from './sources/spdk.ts'
 import syslog from './sources/syslog.ts'
 import system from './sources/system.ts'
 import systemd from './sources/systemd.ts'
@@ -22,11 +24,13 @@ export const plugins = [
   otlpExporter,
   stdout,
   containers,
+  dpdk,
   file,
   hwmon,
   kmsg,
   otlp,
   process,
+  spdk,
   syslog,
   system,
   systemd,
