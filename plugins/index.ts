@@ -1,25 +1,39 @@
 // Every plugin of the tree, one line each; the name in its definition is the `type` in a configuration.
 import type { Definition } from './contract/define.ts'
-import file from './exporters/file.ts'
+import fileExporter from './exporters/file.ts'
 import mqtt from './exporters/mqtt.ts'
 import otlpExporter from './exporters/otlp.ts'
 import stdout from './exporters/stdout.ts'
 import filter from './processors/filter.ts'
 import severity from './processors/severity.ts'
+import containers from './sources/containers.ts'
+import dpdk from './sources/dpdk.ts'
+import file from './sources/file.ts'
 import hwmon from './sources/hwmon.ts'
+import kmsg from './sources/kmsg.ts'
 import otlp from './sources/otlp.ts'
+import process from './sources/process.ts'
+import spdk from './sources/spdk.ts'
 import syslog from './sources/syslog.ts'
 import system from './sources/system.ts'
+import systemd from './sources/systemd.ts'
 
 export const plugins = [
-  file,
+  fileExporter,
   mqtt,
   otlpExporter,
   stdout,
+  containers,
+  dpdk,
+  file,
   hwmon,
+  kmsg,
   otlp,
+  process,
+  spdk,
   syslog,
   system,
+  systemd,
   filter,
   severity,
 ] as const satisfies readonly Definition[]

@@ -8,6 +8,8 @@ export const AF_UNIX = 1
 export const AF_INET = 2
 export const AF_INET6 = 10
 export const SOCK_DGRAM = 2
+export const SOCK_SEQPACKET = 5
+export const SOCK_NONBLOCK = 0o4000
 export const SOCK_CLOEXEC = 0o2000000
 export const SOL_SOCKET = 1
 export const SO_RCVBUF = 8
@@ -16,6 +18,7 @@ export const SO_MEMINFO = 55
 export const IPPROTO_IPV6 = 41
 export const IPV6_V6ONLY = 26
 export const MSG_DONTWAIT = 0x40
+export const MSG_NOSIGNAL = 0x4000
 export const MSG_TRUNC = 0x20
 export const POLLIN = 1
 export const EINTR = 4
@@ -33,6 +36,10 @@ export interface Libc {
   getsockopt(fd: number, level: number, name: number, value: Pointer, length: Pointer): number
   recvmmsg(fd: number, messages: Pointer, count: number, flags: number, timeout: Pointer): number
   poll(descriptors: Pointer, count: number, timeoutMs: number): number
+  /** The same, waiting on a thread of its own. Keep the array as long. */
+  pollLater(descriptors: Pointer, count: number, timeoutMs: number): Promise<number>
+  send(fd: number, bytes: Pointer, length: number, flags: number): number
+  recv(fd: number, bytes: Pointer, length: number, flags: number): number
   eventfd(initial: number, flags: number): number
   close(fd: number): number
   /** errno of the last call of this thread. */
@@ -50,6 +57,7 @@ export async function loadLibc(): Promise<Libc> {
     const library: LibraryHandle = koffi.load(null)
     // koffi knows no types of what it declares; Libc says them.
     const declare = (prototype: string): never => library.func(prototype) as never
+    const poll = library.func('int poll(void *, unsigned long, int)')
     return {
       socket: declare('int socket(int, int, int)'),
       bind: declare('int bind(int, const void *, uint32_t)'),
@@ -58,7 +66,15 @@ export async function loadLibc(): Promise<Libc> {
       setsockopt: declare('int setsockopt(int, int, int, const void *, uint32_t)'),
       getsockopt: declare('int getsockopt(int, int, int, void *, void *)'),
       recvmmsg: declare('int recvmmsg(int, void *, unsigned int, int, void *)'),
-      poll: declare('int poll(void *, unsigned long, int)'),
+      poll: poll as never,
+      pollLater: (descriptors, count, timeoutMs) =>
+        new Promise((resolve, reject) => {
+          poll.async(descriptors, count, timeoutMs, (error: Error | null, ready: number) =>
+            error === null ? resolve(ready) : reject(error),
+          )
+        }),
+      send: declare('int64_t send(int, const void *, size_t, int)'),
+      recv: declare('int64_t recv(int, void *, size_t, int)'),
       eventfd: declare('int eventfd(unsigned int, int)'),
       close: declare('int close(int)'),
       errno: () => koffi.errno(),
