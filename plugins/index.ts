@@ -7,6 +7,7 @@ import stdout from './exporters/stdout.ts'
 import filter from './processors/filter.ts'
 import severity from './processors/severity.ts'
 import hwmon from './sources/hwmon.ts'
+import influx from './sources/influx.ts'
 import otlp from './sources/otlp.ts'
 import syslog from './sources/syslog.ts'
 import system from './sources/system.ts'
@@ -17,6 +18,7 @@ export const plugins = [
   otlpExporter,
   stdout,
   hwmon,
+  influx,
   otlp,
   syslog,
   system,

@@ -31,6 +31,9 @@ export const ports = {
   aggregatorOtlpHttp: 4328,
   syslog: 5514,
   syslogTls: 6514,
+  fluent: 24224,
+  statsd: 8125,
+  influx: 8186,
 } as const
 
 /** `--data DIR`, else `$DPULSE_DATA`, else `~/.local/share/dpulse`. */
