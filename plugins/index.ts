@@ -9,6 +9,7 @@ import severity from './processors/severity.ts'
 import hwmon from './sources/hwmon.ts'
 import influx from './sources/influx.ts'
 import otlp from './sources/otlp.ts'
+import prometheus from './sources/prometheus.ts'
 import statsd from './sources/statsd.ts'
 import syslog from './sources/syslog.ts'
 import system from './sources/system.ts'
@@ -21,6 +22,7 @@ export const plugins = [
   hwmon,
   influx,
   otlp,
+  prometheus,
   statsd,
   syslog,
   system,

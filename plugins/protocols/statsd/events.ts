@@ -46,7 +46,7 @@ function readTitled(text: string): StatsdEvent | string {
   const title = rest.toString('utf8', 0, titleBytes)
   const body = rest.toString('utf8', titleBytes + 1, end).replaceAll(/\\{1,2}n/g, '\n')
   const { attributes, seconds } = sections(rest.toString('utf8', end).split('|').slice(1))
-  const severity = kinds[String(attributes.alert_type ?? 'info')] ?? 9
+  const severity = kinds[attributes.alert_type ?? 'info'] ?? 9
   return {
     body: body === '' ? title : body,
     severity,
@@ -70,7 +70,7 @@ function readCheck(text: string): StatsdEvent | string {
 }
 
 function sections(parts: readonly string[]): {
-  attributes: Attributes
+  attributes: Readonly<Record<string, string>>
   seconds: number | undefined
   message: string | undefined
 } {
