@@ -6,6 +6,7 @@ import otlpExporter from './exporters/otlp.ts'
 import stdout from './exporters/stdout.ts'
 import filter from './processors/filter.ts'
 import severity from './processors/severity.ts'
+import fluentForward from './sources/fluent_forward.ts'
 import hwmon from './sources/hwmon.ts'
 import influx from './sources/influx.ts'
 import otlp from './sources/otlp.ts'
@@ -19,6 +20,7 @@ export const plugins = [
   mqtt,
   otlpExporter,
   stdout,
+  fluentForward,
   hwmon,
   influx,
   otlp,
