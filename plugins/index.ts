@@ -6,6 +6,7 @@ import otlpExporter from './exporters/otlp.ts'
 import stdout from './exporters/stdout.ts'
 import filter from './processors/filter.ts'
 import severity from './processors/severity.ts'
+import exec from './sources/exec.ts'
 import fluentForward from './sources/fluent_forward.ts'
 import hwmon from './sources/hwmon.ts'
 import influx from './sources/influx.ts'
@@ -20,6 +21,7 @@ export const plugins = [
   mqtt,
   otlpExporter,
   stdout,
+  exec,
   fluentForward,
   hwmon,
   influx,
