@@ -10,6 +10,7 @@ import exec from './sources/exec.ts'
 import fluentForward from './sources/fluent_forward.ts'
 import hwmon from './sources/hwmon.ts'
 import influx from './sources/influx.ts'
+import mqttSource from './sources/mqtt.ts'
 import otlp from './sources/otlp.ts'
 import prometheus from './sources/prometheus.ts'
 import statsd from './sources/statsd.ts'
@@ -25,6 +26,7 @@ export const plugins = [
   fluentForward,
   hwmon,
   influx,
+  mqttSource,
   otlp,
   prometheus,
   statsd,
