@@ -3,6 +3,7 @@ import type { Definition } from './contract/define.ts'
 import file from './exporters/file.ts'
 import mqtt from './exporters/mqtt.ts'
 import otlpExporter from './exporters/otlp.ts'
+import prometheusExporter from './exporters/prometheus.ts'
 import stdout from './exporters/stdout.ts'
 import filter from './processors/filter.ts'
 import severity from './processors/severity.ts'
@@ -21,6 +22,7 @@ export const plugins = [
   file,
   mqtt,
   otlpExporter,
+  prometheusExporter,
   stdout,
   exec,
   fluentForward,

@@ -34,6 +34,7 @@ export const ports = {
   fluent: 24224,
   statsd: 8125,
   influx: 8186,
+  prometheus: 9464,
 } as const
 
 /** `--data DIR`, else `$DPULSE_DATA`, else `~/.local/share/dpulse`. */
