@@ -3,17 +3,24 @@ import type { Definition } from './contract/define.ts'
 import fileExporter from './exporters/file.ts'
 import mqtt from './exporters/mqtt.ts'
 import otlpExporter from './exporters/otlp.ts'
+import prometheusExporter from './exporters/prometheus.ts'
 import stdout from './exporters/stdout.ts'
 import filter from './processors/filter.ts'
 import severity from './processors/severity.ts'
 import containers from './sources/containers.ts'
 import dpdk from './sources/dpdk.ts'
+import exec from './sources/exec.ts'
 import file from './sources/file.ts'
+import fluentForward from './sources/fluent_forward.ts'
 import hwmon from './sources/hwmon.ts'
+import influx from './sources/influx.ts'
 import kmsg from './sources/kmsg.ts'
+import mqttSource from './sources/mqtt.ts'
 import otlp from './sources/otlp.ts'
 import process from './sources/process.ts'
+import prometheus from './sources/prometheus.ts'
 import spdk from './sources/spdk.ts'
+import statsd from './sources/statsd.ts'
 import syslog from './sources/syslog.ts'
 import system from './sources/system.ts'
 import systemd from './sources/systemd.ts'
@@ -22,18 +29,25 @@ export const plugins = [
   fileExporter,
   mqtt,
   otlpExporter,
+  prometheusExporter,
   stdout,
+  filter,
+  severity,
   containers,
   dpdk,
+  exec,
   file,
+  fluentForward,
   hwmon,
+  influx,
   kmsg,
+  mqttSource,
   otlp,
   process,
+  prometheus,
   spdk,
+  statsd,
   syslog,
   system,
   systemd,
-  filter,
-  severity,
 ] as const satisfies readonly Definition[]

@@ -9,7 +9,7 @@ import type { AttributeValue, EncodedKey, Scope } from './values.ts'
 
 /** Shared by both encoders: one request with one Resource and one scope, and the times of what is in it. */
 export class RequestEncoder {
-  protected readonly out: Writer
+  readonly out: Writer
   readonly #scope: Uint8Array
   #resourceMark = 0
   #scopeMark = 0

@@ -31,6 +31,10 @@ export const ports = {
   aggregatorOtlpHttp: 4328,
   syslog: 5514,
   syslogTls: 6514,
+  fluent: 24224,
+  statsd: 8125,
+  influx: 8186,
+  prometheus: 9464,
 } as const
 
 /** `--data DIR`, else `$DPULSE_DATA`, else `~/.local/share/dpulse`. */

@@ -5,10 +5,10 @@ import type { Context, Exporter } from '../contract/define.ts'
 import { PermanentError, RetryableError } from '../contract/errors.ts'
 import { Secret, duration, secret, tls } from '../contract/settings.ts'
 import { compressions } from '../protocols/compression.ts'
-import type { ClientTls, Delivery } from '../protocols/otlp/delivery.ts'
+import { clientTls } from '../protocols/otlp/delivery.ts'
+import type { Delivery } from '../protocols/otlp/delivery.ts'
 import { createGrpcDelivery } from '../protocols/otlp/grpc-delivery.ts'
 import { createHttpDelivery } from '../protocols/otlp/http-delivery.ts'
-import { pem } from '../protocols/otlp/listen.ts'
 
 const endpointForm =
   'expected http://host:port or https://host:port, or a list of them; a login goes into headers'
@@ -100,16 +100,6 @@ function open({ endpoint, protocol, compression, headers, timeout, tls }: Config
     tls: clientTls(tls),
     environment: process.env,
   })
-}
-
-function clientTls({ ca, cert, key, verify, server_name }: Config['tls']): ClientTls {
-  return {
-    ...(ca === undefined ? {} : { ca: pem('ca', ca) }),
-    ...(cert === undefined ? {} : { cert: pem('cert', cert) }),
-    ...(key === undefined ? {} : { key: pem('key', key) }),
-    ...(server_name === undefined ? {} : { servername: server_name }),
-    rejectUnauthorized: verify,
-  }
 }
 
 /** A secret or certificate that is missing is no fault of the batch: it is kept until it is there. */

@@ -1,9 +1,10 @@
-// One connection to an MQTT broker, from the attempt to its end: a clean session, every subscription granted before it
+// One connection to an MQTT broker, from the attempt to its end: a clean session unless told otherwise, every subscription granted before it
 // counts as up, no packet larger than we take, and the reason why it ended.
 import { readFileSync } from 'node:fs'
 import type { IClientOptions, MqttClient } from 'mqtt'
 import { messageOf } from '../contract/errors.ts'
 import { PacketFrames, connackType } from './mqtt-frames.ts'
+import { answerLate } from './mqtt-late.ts'
 import { bufferOf, publisher } from './mqtt-publish.ts'
 import { connectError, disconnectError, subscribeError } from './mqtt-refusal.ts'
 import type { MqttLink, MqttOptions } from './mqtt.ts'
@@ -20,6 +21,7 @@ export interface Ended {
 }
 
 const stopMs = 2000
+const keptSessionSeconds = 7 * 86_400
 const closed = 'the connection was closed'
 /** A CONNACK of MQTT 5 may hold properties, reason texts among them. */
 const connackBytes = 64 * 1024
@@ -88,6 +90,12 @@ function watch(client: MqttClient, options: MqttOptions, lost: (error: Error) =>
     lost(new Error(`the broker sent ${refusal}`))
     client.stream.destroy()
   })
+  if (options.atOnce !== undefined) {
+    answerLate(client, options.atOnce, (topic, payload, retained) =>
+      options.onMessage(topic, bufferOf(payload), retained),
+    )
+    return
+  }
   client.handleMessage = (packet, done) => {
     const busy = options.onMessage(packet.topic, bufferOf(packet.payload), packet.retain)
     if (busy) void after(busy, client, options.keepaliveSeconds, done)
@@ -147,7 +155,7 @@ function clientOptions(url: string, version: 4 | 5, options: MqttOptions): IClie
     host,
     port,
     clientId: options.clientId,
-    clean: true,
+    clean: options.keepsSession !== true,
     protocolVersion: version,
     keepalive: options.keepaliveSeconds,
     connectTimeout: options.connectMs,
@@ -157,8 +165,8 @@ function clientOptions(url: string, version: 4 | 5, options: MqttOptions): IClie
     rejectUnauthorized: secure?.verify ?? true,
     ...(version === 5 && {
       properties: {
-        // The session ends with its connection, as a clean one does in 3.1.1.
-        sessionExpiryInterval: 0,
+        // Else the session ends with its connection, as a clean one does in 3.1.1.
+        sessionExpiryInterval: options.keepsSession === true ? keptSessionSeconds : 0,
         receiveMaximum: options.receiveMaximum,
         maximumPacketSize: options.largestPacketBytes,
       },

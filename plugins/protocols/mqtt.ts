@@ -29,6 +29,13 @@ export interface MqttOptions {
   subscriptions: readonly { topic: string; qos: 0 | 1 }[]
   /** Published, retained, by the broker when this connection is lost. */
   will?: () => { topic: string; payload: string }
+  /** The broker keeps what we have not answered, and what comes while we are away. */
+  keepsSession?: boolean
+  /**
+   * So many messages at once, each answered when its promise has resolved; one whose promise rejects is not answered.
+   * Without, a message is answered before the next one is read, whatever became of it.
+   */
+  atOnce?: number
   /** While a returned promise is pending no further message is read. `retained`: said before we subscribed. */
   onMessage(topic: string, payload: Buffer, retained: boolean): Promise<void> | undefined
   /** Connected and subscribed. A rejection ends the connection. */

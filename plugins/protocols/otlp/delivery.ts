@@ -1,7 +1,10 @@
 // Sending OTLP requests over gRPC or HTTP, one attempt at a time. This file holds what the two have in common; which
 // failures may pass is told by OTLP itself. (opentelemetry-proto docs/specification.md, "Failures")
+import type * as z from 'zod'
+import type { tls } from '../../contract/settings.ts'
 import type { Signal } from '../../contract/signal.ts'
 import type { Compression } from '../compression.ts'
+import { pem } from './listen.ts'
 
 /** What the receiver said of a request that it took. */
 export interface Delivered {
@@ -43,3 +46,14 @@ export interface DeliveryOptions {
 export const maxAnswerBytes = 1024 * 1024
 
 export const hostOf = (endpoint: URL): string => endpoint.hostname.replace(/^\[|\]$/g, '')
+
+/** What a client needs of the files that a configuration names. @throws PermanentError CREDENTIAL_MISSING */
+export function clientTls({ ca, cert, key, verify, server_name }: z.output<typeof tls>): ClientTls {
+  return {
+    ...(ca === undefined ? {} : { ca: pem('ca', ca) }),
+    ...(cert === undefined ? {} : { cert: pem('cert', cert) }),
+    ...(key === undefined ? {} : { key: pem('key', key) }),
+    ...(server_name === undefined ? {} : { servername: server_name }),
+    rejectUnauthorized: verify,
+  }
+}

@@ -1,4 +1,4 @@
-// What the gRPC and the HTTP side of an OTLP server share: the handler behind them, the memory that requests under
+// What the gRPC and the HTTP side of an OTLP server share (and other receivers over HTTP): the handler behind them, the memory that requests under
 // way may take together, and what senders are told when it is used up or the program stops.
 import { PermanentError, RetryableError } from '../../contract/errors.ts'
 import type { Signal } from '../../contract/signal.ts'
@@ -13,9 +13,9 @@ export interface OtlpRequest {
   readonly peer: string
 }
 
-export interface ReceiverOptions {
+export interface ReceiverOptions<Request = OtlpRequest, Answer = Handled> {
   /** Resolves when the records are safe: the sender is answered then. Throws what `failureOf` understands. */
-  handle(request: OtlpRequest): Promise<Handled>
+  handle(request: Request): Promise<Answer>
   /** The largest request, also decompressed. */
   maxRequestBytes: number
   /** Of all requests that are not answered yet. */
@@ -28,14 +28,14 @@ export interface ReceiverOptions {
 const overloaded = (): RetryableError =>
   new RetryableError('PEER_OVERLOADED', 'too many requests wait to be stored', { retryAfterMs: 1000 })
 
-export class Receiver {
+export class Receiver<Request = OtlpRequest, Answer = Handled> {
   readonly maxRequestBytes: number
-  readonly #options: ReceiverOptions
+  readonly #options: ReceiverOptions<Request, Answer>
   #inFlightBytes = 0
   #inFlightRequests = 0
   #isStopping = false
 
-  constructor(options: ReceiverOptions) {
+  constructor(options: ReceiverOptions<Request, Answer>) {
     this.#options = options
     this.maxRequestBytes = options.maxRequestBytes
   }
@@ -70,7 +70,7 @@ export class Receiver {
   }
 
   /** @throws RetryableError as `reserve`, and whatever the handler throws. */
-  async handle(request: OtlpRequest): Promise<Handled> {
+  async handle(request: Request): Promise<Answer> {
     if (this.#isStopping) throw new RetryableError('STOPPING', 'the receiver stops')
     if (this.#inFlightRequests >= this.#options.maxInFlightRequests) throw overloaded()
     this.#inFlightRequests++
