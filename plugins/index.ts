@@ -8,6 +8,7 @@ import filter from './processors/filter.ts'
 import severity from './processors/severity.ts'
 import hwmon from './sources/hwmon.ts'
 import otlp from './sources/otlp.ts'
+import redfish from './sources/redfish.ts'
 import syslog from './sources/syslog.ts'
 import system from './sources/system.ts'
 
@@ -18,6 +19,7 @@ export const plugins = [
   stdout,
   hwmon,
   otlp,
+  redfish,
   syslog,
   system,
   filter,
