@@ -1,11 +1,11 @@
-// Source of what a BMC says over Redfish: sensors, health, power, boot and firmware of the systems that it manages.
+// Source of what a BMC says over Redfish: sensors, states, logs and events of the systems that it manages.
 import { defineSource } from '../contract/index.ts'
 import { redfishMetrics } from '../protocols/redfish/metrics.ts'
 import { redfishSettings } from '../protocols/redfish/settings.ts'
 
 export default defineSource({
   name: 'redfish',
-  summary: 'Sensors, health, power, boot, reset and firmware that a BMC tells over Redfish.',
+  summary: 'Sensors, health, power, boot, reset, firmware, logs and events that a BMC tells over Redfish.',
   config: redfishSettings,
   emits: redfishMetrics,
   signals: ['metrics', 'logs'],

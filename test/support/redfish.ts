@@ -49,6 +49,8 @@ export interface RedfishService {
   read(path: string): Json | undefined
   /** Sends an event to the streams that are open. */
   send(event: { id?: string; data: unknown }): void
+  /** What each stream of events asked to go on after. */
+  readonly lastEventIds: readonly (string | undefined)[]
   /** Resolves when a stream of events is open. */
   streaming(): Promise<void>
   /** Ends all streams of events. */
@@ -70,6 +72,7 @@ export async function redfishService(options: ServiceOptions = {}): Promise<Redf
   const faults: Faults = {}
   const streams = new Set<ServerResponse>()
   const opened: (() => void)[] = []
+  const lastEventIds: (string | undefined)[] = []
   let running = 0
   let most = 0
   let made = 0
@@ -113,6 +116,7 @@ export async function redfishService(options: ServiceOptions = {}): Promise<Redf
       response.writeHead(200, { 'content-type': 'text/event-stream' })
       response.flushHeaders()
       streams.add(response)
+      lastEventIds.push(request.headers['last-event-id'] as string | undefined)
       response.once('close', () => streams.delete(response))
       for (const wake of opened.splice(0)) wake()
       return
@@ -177,6 +181,7 @@ export async function redfishService(options: ServiceOptions = {}): Promise<Redf
     faults,
     subscriptions,
     changed,
+    lastEventIds,
     read,
     send: ({ id, data }) => {
       for (const one of streams)

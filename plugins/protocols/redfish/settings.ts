@@ -1,7 +1,7 @@
 // The configuration of the redfish source.
 import * as z from 'zod'
 import { isDeviceId } from '../../contract/batch.ts'
-import { duration, secret, tls } from '../../contract/settings.ts'
+import { address, duration, secret, tls } from '../../contract/settings.ts'
 import { selection } from '../proc-selection.ts'
 
 const endpoint = z
@@ -34,6 +34,49 @@ export const redfishSettings = z
     timeout: duration.prefault('30s').describe('Longest wait for an answer.'),
     most: z.int().min(1).max(20_000).default(4096).describe('Most resources to read.'),
     sensors: selection('sensors', []).describe('Which sensors to read, by hw.id, which is their path.'),
+    logs: z
+      .strictObject({
+        interval: duration
+          .prefault('60s')
+          .describe('Time between readings of the logs; an event brings one sooner.'),
+        services: selection('log services', []).describe('Which log services to read, by their path.'),
+      })
+      .prefault({})
+      .describe('The logs of systems, managers and chassis.'),
+    reports: z.boolean().default(true).describe('Read metric reports of the telemetry service.'),
+    events: z
+      .strictObject({
+        mode: z
+          .enum(['auto', 'stream', 'push', 'poll'])
+          .default('auto')
+          .describe(
+            'How events come: as a stream, pushed to us, or by reading logs; auto takes the first that works.',
+          ),
+        listen: address.optional().describe('Address to take pushed events on.'),
+        destination: z
+          .url({ protocol: /^https?$/, error: 'expected https://HOST:PORT or http://HOST:PORT' })
+          .optional()
+          .describe('The same address as the BMC sees it.'),
+        cert: z
+          .string()
+          .optional()
+          .describe('PEM file with the certificate for that address; plain HTTP without.'),
+        key: z.string().optional().describe('PEM file with its private key.'),
+      })
+      .refine(({ listen, destination }) => (listen === undefined) === (destination === undefined), {
+        path: ['destination'],
+        message: 'listen and destination go together',
+      })
+      .refine(({ cert, key }) => (cert === undefined) === (key === undefined), {
+        path: ['key'],
+        message: 'cert and key go together',
+      })
+      .refine(({ mode, listen }) => mode !== 'push' || listen !== undefined, {
+        path: ['listen'],
+        message: 'pushed events need listen and destination',
+      })
+      .prefault({})
+      .describe('Events that the BMC tells by itself.'),
     tls: tls
       .extend({
         fingerprint: z

@@ -24,7 +24,7 @@ export interface Survey {
 /** Resources whose state may change between two readings, whether or not they showed a reading. */
 const lively = new Set(['ComputerSystem', 'Chassis', 'Manager', 'Sensor'])
 /** What changes with an update only. */
-const rare = new Set(['SoftwareInventory', 'Memory', 'Processor', 'NetworkAdapter', 'Storage'])
+const rare = new Set(['SoftwareInventory', 'Memory', 'Processor', 'NetworkAdapter', 'Storage', 'LogService'])
 
 export class Surveyor {
   readonly #walker: Walker
@@ -40,6 +40,11 @@ export class Surveyor {
     this.#wanted = wanted
   }
 
+  /** The log services that the last walk found. */
+  logServices: readonly Resource[] = []
+  /** The sensors that the last reading read, by id. */
+  sensors: ReadonlyMap<string, Found> = new Map()
+
   /** Everything there is. */
   async walk(signal: AbortSignal): Promise<Survey> {
     await this.#walker.begin(signal)
@@ -47,6 +52,7 @@ export class Surveyor {
     // A sensor that is in no list, yet named as the source of a reading, tells more than the copy.
     const resources = [...found, ...(await this.#walker.these(sourcesOf(found), signal))]
     this.#devices.learn(resources, this.#walker.root)
+    this.logServices = resources.filter(({ type }) => type === 'LogService')
     const readings = readingsOf(resources)
     const showing = new Set(readings.map(({ shownBy }) => shownBy))
     const again = resources.filter(
@@ -68,6 +74,7 @@ export class Surveyor {
   }
 
   #survey(resources: readonly Resource[], readings: readonly Found[]): Survey {
+    this.sensors = new Map(readings.map((one) => [one.id, one]))
     return {
       readings: readings.filter(({ value, id }) => value !== undefined && this.#wanted(id)),
       components: componentsOf(resources, this.#walker.quirks),
@@ -126,16 +133,24 @@ export function encodeSurvey({ readings, components }: Survey, options: PointOpt
   return [...open.values()].flatMap((one) => one.finish())
 }
 
+/** Attributes of a sensor's series. */
+export const attributesOf = ({
+  id,
+  name,
+  type,
+  location,
+}: Pick<Found, 'id' | 'name' | 'type' | 'location'>): Attributes => ({
+  'hw.id': id,
+  'hw.name': name,
+  'hw.type': type,
+  'hw.parent': ownerOf(id),
+  ...(location === undefined ? {} : { 'hw.sensor_location': location }),
+})
+
 function pointsOfReading({ kind, id, name, type, location, value, limits }: Found): Point[] {
   if (value === undefined) return []
   const { metric, limit }: Kind = kinds[kind]
-  const attributes = {
-    'hw.id': id,
-    'hw.name': name,
-    'hw.type': type,
-    'hw.parent': ownerOf(id),
-    ...(location === undefined ? {} : { 'hw.sensor_location': location }),
-  }
+  const attributes = attributesOf({ id, name, type, location })
   const points: Point[] = [{ metric, value, path: id, attributes }]
   if (limit === undefined) return points
   for (const { type: limitType, value: at } of limits) {

@@ -36,14 +36,15 @@ const rootFollow: Follow = { collections: ['Chassis', 'Systems', 'Managers'] }
 const follow: Readonly<Record<string, Follow>> = {
   Chassis: {
     documents: ['Thermal', 'Power', 'ThermalSubsystem', 'PowerSubsystem', 'EnvironmentMetrics'],
-    collections: ['Sensors', 'NetworkAdapters', 'Drives'],
+    collections: ['Sensors', 'NetworkAdapters', 'Drives', 'LogServices'],
     // Not every service lists in its collection what a chassis contains.
     lists: ['Contains', 'ComputerSystems'],
   },
   ThermalSubsystem: { documents: ['ThermalMetrics'], collections: ['Fans'] },
   PowerSubsystem: { collections: ['PowerSupplies', 'Batteries'] },
   PowerSupply: { documents: ['Metrics'] },
-  ComputerSystem: { collections: ['Processors', 'Memory', 'Storage'], lists: ['Chassis'] },
+  ComputerSystem: { collections: ['Processors', 'Memory', 'Storage', 'LogServices'], lists: ['Chassis'] },
+  Manager: { collections: ['LogServices'] },
   Storage: { lists: ['Drives'] },
   NetworkAdapter: { documents: ['EnvironmentMetrics'], collections: ['Ports'] },
   Processor: { documents: ['EnvironmentMetrics'] },
@@ -105,6 +106,14 @@ export class Walker {
     const update = linkOf(this.#root.UpdateService)
     if (update !== undefined) found.push(...(await this.#document(update, seen, signal)))
     return found.toSorted(byPath)
+  }
+
+  /** The metric reports that a telemetry service has. */
+  async reports(service: string, signal: AbortSignal): Promise<Json[]> {
+    const [telemetry] = await this.these([service], signal)
+    const collection = linkOf(telemetry?.body.MetricReports)
+    if (collection === undefined) return []
+    return (await this.again([{ path: collection, isCollection: true }], signal)).map(({ body }) => body)
   }
 
   /** Further resources, that others name. */
