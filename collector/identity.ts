@@ -9,7 +9,10 @@ import os from 'node:os'
 import { join } from 'node:path'
 import * as z from 'zod'
 import { isDeviceId } from '../plugins/contract/index.ts'
+import { realMac, realSerial, realUuid } from '../plugins/protocols/hardware-ids.ts'
 import { deviceFromHostId } from '../plugins/protocols/otlp/device.ts'
+
+export { realMac, realSerial, realUuid }
 
 export const identityKinds = [
   'dmi product_serial',
@@ -172,75 +175,6 @@ async function readText(path: string): Promise<string | undefined> {
   }
 }
 
-/** What makers write where nobody filled in a serial number; compared without blanks, dots, dashes and case. */
-const placeholders = new Set(
-  [
-    'asset tag',
-    'base board serial number',
-    'board serial number',
-    'chassis serial number',
-    'default',
-    'default string',
-    'empty',
-    'invalid',
-    'na',
-    'no asset tag',
-    'no enclosure',
-    'none',
-    'not applicable',
-    'not available',
-    'not present',
-    'not provided',
-    'not set',
-    'not settable',
-    'not specified',
-    'null',
-    'o e m',
-    'oem',
-    'serial',
-    'serial number',
-    'sernum',
-    'ssn',
-    'system serial number',
-    'tbd',
-    'test',
-    'to be filled by oem',
-    'to be filled by o e m',
-    'undefined',
-    'unknown',
-    'unspecified',
-    'unspecified base board serial number',
-    'unspecified chassis serial number',
-    'unspecified system serial number',
-  ].map((text) => text.replaceAll(' ', '')),
-)
-
-/** The serial number, or undefined where it is a placeholder. */
-export function realSerial(text: string | undefined): string | undefined {
-  if (text === undefined) return undefined
-  const bare = text.toLowerCase().replace(/[^a-z0-9]/g, '')
-  if (bare.length < 4 || placeholders.has(bare)) return undefined
-  if (/^(.)\1*$/.test(bare)) return undefined // 00000000, xxxxxxx
-  if ('01234567890123456789'.includes(bare) || 'abcdefghijklmnopqrstuvwxyz'.includes(bare)) return undefined
-  return text
-}
-
-/** UUIDs that many boards share: from firmware that was never given one. */
-const sharedUuids = new Set([
-  '03000200-0400-0500-0006-000700080009',
-  '00020003-0004-0005-0006-000700080009',
-  '12345678-1234-5678-90ab-cddeefaabbcc',
-  '01234567-8910-1112-1314-151617181920',
-  'fefefefe-fefe-fefe-fefe-fefefefefefe',
-])
-
-/** The UUID in lower case, or undefined where it is none of its own. */
-export function realUuid(text: string | undefined): string | undefined {
-  const uuid = text?.toLowerCase() ?? ''
-  if (!/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(uuid) || sharedUuids.has(uuid)) return undefined
-  return /^(.)\1*$/.test(uuid.replaceAll('-', '')) ? undefined : uuid
-}
-
 const realMachineId = (text: string | undefined): string | undefined =>
   text !== undefined && /^[0-9a-f]{32}$/.test(text) && !/^(.)\1*$/.test(text) ? text : undefined
 
@@ -266,14 +200,4 @@ async function permanentAddress(port: string): Promise<string | undefined> {
   const member = await read('bonding_slave/perm_hwaddr')
   if (member === undefined && (await read('addr_assign_type')) !== '0') return undefined
   return realMac(member ?? (await read('address')))
-}
-
-/** The address in lower case, or undefined where others may have the same one. */
-export function realMac(text: string | undefined): string | undefined {
-  const mac = text?.toLowerCase() ?? ''
-  if (!/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/.test(mac) || /^(00:){5}00$/.test(mac)) return undefined
-  const first = parseInt(mac.slice(0, 2), 16)
-  if ((first & 3) !== 0) return undefined // multicast, or locally administered
-  // Both ends of the rshim link (tmfifo_net0) have this on every BlueField.
-  return mac.startsWith('00:1a:ca:ff:ff:') ? undefined : mac
 }

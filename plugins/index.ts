@@ -19,6 +19,7 @@ import mqttSource from './sources/mqtt.ts'
 import otlp from './sources/otlp.ts'
 import process from './sources/process.ts'
 import prometheus from './sources/prometheus.ts'
+import redfish from './sources/redfish.ts'
 import spdk from './sources/spdk.ts'
 import statsd from './sources/statsd.ts'
 import syslog from './sources/syslog.ts'
@@ -45,6 +46,7 @@ export const plugins = [
   otlp,
   process,
   prometheus,
+  redfish,
   spdk,
   statsd,
   syslog,

@@ -65,7 +65,8 @@ const ranges: Readonly<Record<SensorKind, readonly [number, number]>> = {
   energy: [0, Number.MAX_SAFE_INTEGER],
   current: [-2000, 2000],
 }
-const isPlausible = (kind: SensorKind, value: number): boolean => {
+/** Whether such a sensor can mean it: placeholders (−128 °C, 65535 rpm) are outside. */
+export const isPlausible = (kind: SensorKind, value: number): boolean => {
   const [least, most] = ranges[kind]
   return value >= least && value <= most
 }
