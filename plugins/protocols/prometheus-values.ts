@@ -27,13 +27,15 @@ interface Family {
   readonly series: Map<string, Series>
 }
 
+type JsonNumber = number | string
+
 /** As `readDetail` writes it. */
 interface Detail {
-  count?: Json
-  sum?: Json
-  counts?: Json[]
-  bounds?: Json[]
-  quantiles?: { quantile: Json; value: Json }[]
+  count?: JsonNumber
+  sum?: JsonNumber
+  counts?: JsonNumber[]
+  bounds?: JsonNumber[]
+  quantiles?: { quantile: JsonNumber; value: JsonNumber }[]
 }
 
 export interface ValueLimits {
@@ -187,7 +189,7 @@ function labelsOf(cursor: PointCursor, resource: Values): string {
 
 function write(lines: string[], { family, labels, value, detail }: Series): void {
   const { name, kind } = family
-  const line = (suffix: string, more: string, number: Json | number | bigint) => {
+  const line = (suffix: string, more: string, number: JsonNumber | bigint) => {
     const all = [labels, more].filter(Boolean).join(',')
     lines.push(`${name}${suffix}${all === '' ? '' : `{${all}}`} ${numberText(number)}`)
   }
@@ -196,7 +198,7 @@ function write(lines: string[], { family, labels, value, detail }: Series): void
   if (kind === 'histogram') {
     let total = 0n
     for (const [index, bound] of bounds.entries()) {
-      total += BigInt(String(counts[index] ?? 0))
+      total += BigInt(counts[index] ?? 0)
       line('_bucket', `le="${numberText(bound)}"`, total)
     }
     line('_bucket', 'le="+Inf"', count)
@@ -206,7 +208,7 @@ function write(lines: string[], { family, labels, value, detail }: Series): void
   return line('_count', '', count)
 }
 
-function numberText(value: Json | number | bigint): string {
+function numberText(value: JsonNumber | bigint): string {
   const text = String(value)
   return text === 'Infinity' ? '+Inf' : text === '-Infinity' ? '-Inf' : text
 }

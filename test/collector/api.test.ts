@@ -254,7 +254,9 @@ describe('the API of the collector', () => {
     for (let round = 0; round < 40; round++) {
       await Promise.all(
         Array.from({ length: 10 }, (_, index) =>
-          it.emits.get('a')?.(sampleLogs([{ body: `${round}/${index} ${'x'.repeat(100_000)}` }])),
+          Promise.resolve(
+            it.emits.get('a')?.(sampleLogs([{ body: `${round}/${index} ${'x'.repeat(100_000)}` }])),
+          ),
         ),
       )
       sent += 10

@@ -24,9 +24,9 @@ export interface GateCounters {
 }
 
 export interface Gate {
-  accept(socket: Socket): void
+  accept: (socket: Socket) => void
   /** Ends all connections. */
-  close(): void
+  close: () => void
 }
 
 export function openGate(aedes: Aedes, limits: GateLimits, counters: GateCounters, log: Log): Gate {
