@@ -193,7 +193,6 @@ describe("the collector's broker", () => {
     await once(stuck, 'readable') // and then it reads no more
     const sound = await reader(address.href, 'dpulse/local/otlp/log/logs')
     const before = heldMemory()
-    const startedMs = performance.now()
     let last = fresh(1)
     let toldSound = 0
     /** Nothing of what it heard is kept: the memory shall be that of the broker. */
@@ -210,7 +209,6 @@ describe("the collector's broker", () => {
       it.taken.clear()
       await vi.waitFor(() => expect(isHeard()).toBe(true), { timeout: 30_000, interval: 2 })
     }
-    const tookMs = performance.now() - startedMs
     const missed = it.meter('bus').missed
     expect(missed).toBeGreaterThan(1000)
     // 60 MB passed; what the stuck one holds is bounded.
@@ -218,7 +216,6 @@ describe("the collector's broker", () => {
       timeout: 10_000,
       interval: 100,
     })
-    expect(tookMs).toBeLessThan(20_000)
     expect(ledgerOf(it.runtime)).toMatchObject({ balanced: true, inFlight: 0 })
     let said = ''
     stuck.setEncoding('latin1')
