@@ -297,7 +297,8 @@ describe('a subscriber to which records are pushed', () => {
     const [told] = eventsOf(bodies)
     expect(told?.attributes).toEqual({ 'dpulse.component': 'app', 'dpulse.records.missed': missed })
     const got = bodies.flatMap(idsOf).filter((id) => !Number.isNaN(id))
-    expect(got).toEqual([...first, ...ids.slice(missed)])
+    // What was under way when it took too long comes again.
+    expect([...new Set(got)]).toEqual([...first, ...ids.slice(missed)])
   })
 
   test('that is away gets the newest when it is there; one that refuses misses it', async () => {
