@@ -6,8 +6,10 @@ import otlpExporter from './exporters/otlp.ts'
 import stdout from './exporters/stdout.ts'
 import filter from './processors/filter.ts'
 import severity from './processors/severity.ts'
+import hardwareErrors from './sources/hardware_errors.ts'
 import hwmon from './sources/hwmon.ts'
 import otlp from './sources/otlp.ts'
+import pci from './sources/pci.ts'
 import syslog from './sources/syslog.ts'
 import system from './sources/system.ts'
 
@@ -16,8 +18,10 @@ export const plugins = [
   mqtt,
   otlpExporter,
   stdout,
+  hardwareErrors,
   hwmon,
   otlp,
+  pci,
   syslog,
   system,
   filter,
