@@ -8,6 +8,7 @@ import filter from './processors/filter.ts'
 import severity from './processors/severity.ts'
 import hardwareErrors from './sources/hardware_errors.ts'
 import hwmon from './sources/hwmon.ts'
+import nic from './sources/nic.ts'
 import otlp from './sources/otlp.ts'
 import pci from './sources/pci.ts'
 import syslog from './sources/syslog.ts'
@@ -20,6 +21,7 @@ export const plugins = [
   stdout,
   hardwareErrors,
   hwmon,
+  nic,
   otlp,
   pci,
   syslog,

@@ -34,6 +34,7 @@ export interface Libc {
   recvmmsg(fd: number, messages: Pointer, count: number, flags: number, timeout: Pointer): number
   poll(descriptors: Pointer, count: number, timeoutMs: number): number
   eventfd(initial: number, flags: number): number
+  ioctl(fd: number, request: number, argument: Pointer): number
   close(fd: number): number
   /** errno of the last call of this thread. */
   errno(): number
@@ -60,6 +61,7 @@ export async function loadLibc(): Promise<Libc> {
       recvmmsg: declare('int recvmmsg(int, void *, unsigned int, int, void *)'),
       poll: declare('int poll(void *, unsigned long, int)'),
       eventfd: declare('int eventfd(unsigned int, int)'),
+      ioctl: declare('int ioctl(int, unsigned long, void *)'),
       close: declare('int close(int)'),
       errno: () => koffi.errno(),
       address: (of) => koffi.address(of),
