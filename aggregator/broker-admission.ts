@@ -2,10 +2,9 @@
 // and never make others wait.
 import type { AedesPublishPacket, Client, PublishPacket } from 'aedes'
 import type { Log } from '../plugins/contract/define.ts'
-import { parseTelemetryTopic } from '../plugins/protocols/topics.ts'
+import { parseTelemetryTopic, topicFits } from '../plugins/protocols/topics.ts'
 import type { Class, Signal } from '../plugins/contract/signal.ts'
-import { Connection } from './broker-connection.ts'
-import { topicFits } from './broker-store.ts'
+import { Connection } from '../plugins/protocols/broker/connection.ts'
 import type { Retained } from './broker-store.ts'
 
 export interface TelemetryMessage {

@@ -8,6 +8,7 @@ import type { Aedes, AedesPublishPacket, Client, PublishPacket } from 'aedes'
 import type { JournalTable } from './journal/journal.ts'
 import { PermanentError, messageOf } from '../plugins/contract/errors.ts'
 import type { Log } from '../plugins/contract/define.ts'
+import { topicFits } from '../plugins/protocols/topics.ts'
 
 export interface RetainedLimits {
   messages: number
@@ -90,19 +91,6 @@ const message = (topic: string, value: Uint8Array) => ({
   payload: Buffer.from(value.subarray(1)),
   qos: Math.min(value[0] ?? 0, 2) as 0 | 1 | 2,
 })
-
-/** MQTT 3.1.1 §4.7: `+` is one level, `#` the rest, its parent included; neither begins a match with `$`. */
-export function topicFits(pattern: string, topic: string): boolean {
-  if (topic.startsWith('$') && !pattern.startsWith('$')) return false
-  const wanted = pattern.split('/')
-  const given = topic.split('/')
-  for (const [index, level] of wanted.entries()) {
-    if (level === '#') return true
-    if (index >= given.length) return false
-    if (level !== '+' && level !== given[index]) return false
-  }
-  return wanted.length === given.length
-}
 
 type Id = { id: string }
 type Will = PublishPacket & { brokerId?: string; clientId?: string }

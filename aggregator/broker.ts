@@ -1,32 +1,28 @@
 // The embedded MQTT broker (Aedes, MQTT 3.1.1): telemetry goes to the ingest, and its PUBACK waits until the journal has
 // the batch; retained messages are on disk before their PUBACK; everything has a limit. Nothing above knows whether this
 // broker or an external one is in use, but for who makes it.
-import type { EventEmitter } from 'node:events'
-import type { AddressInfo, Socket } from 'node:net'
+import type { AddressInfo } from 'node:net'
 import { Aedes } from 'aedes'
 import type { Client, PublishPacket } from 'aedes'
 import type { Log } from '../plugins/contract/define.ts'
 import { messageOf } from '../plugins/contract/errors.ts'
+import type { Connection } from '../plugins/protocols/broker/connection.ts'
+import { openGate, tellErrors } from '../plugins/protocols/broker/gate.ts'
+import type { GateLimits } from '../plugins/protocols/broker/gate.ts'
+import { addressOf, closeServer, listenMqtt } from '../plugins/protocols/broker/listen.ts'
+import type { ListenOptions } from '../plugins/protocols/broker/listen.ts'
 import { Admission } from './broker-admission.ts'
 import type { BrokerCounters, Receiver } from './broker-admission.ts'
-import { Connection } from './broker-connection.ts'
-import type { ConnectionLimits, Shared } from './broker-connection.ts'
 import { Logins } from './broker-login.ts'
 import type { LoginOptions, Verdict } from './broker-login.ts'
-import { addressOf, closeServer, listenMqtt, ownerOf } from './broker-listen.ts'
-import type { ListenOptions } from './broker-listen.ts'
 import { BrokerStore, Retained } from './broker-store.ts'
 import type { RetainedLimits } from './broker-store.ts'
 import type { JournalTable } from './journal/journal.ts'
 
 export type { BrokerCounters, Receiver, TelemetryMessage } from './broker-admission.ts'
 
-export interface BrokerLimits extends ConnectionLimits {
-  connections: number
-  connectionsPerSecond: number
+export interface BrokerLimits extends GateLimits {
   connectMs: number
-  /** A packet that has begun must be complete within this. */
-  packetMs: number
   /** What a reader of live messages may leave unread before it misses some (QoS 0) or is sent away (QoS 1). */
   liveBytes: number
   subscriptionsPerClient: number
@@ -171,16 +167,7 @@ async function createAedes(
     }
     done(failure)
   }
-  const emitter: EventEmitter = aedes
-  emitter.on('error', (error) => log.error('MQTT broker failed', { error: messageOf(error) }))
-  for (const event of ['clientError', 'connectionError'] as const) {
-    aedes.on(event, (client, error) => {
-      const { refusal, remote } = client.conn as Connection
-      const facts = { client: client.id, peer: remote, reason: refusal ?? messageOf(error) }
-      if (refusal === undefined && isNoise(error)) log.debug('MQTT connection ended', facts)
-      else log.warn('MQTT connection closed', facts)
-    })
-  }
+  tellErrors(aedes, log)
   return aedes
 }
 
@@ -209,51 +196,4 @@ function authenticator(logins: Logins, counters: BrokerCounters): Aedes['authent
     return done(null, true)
   }
   return (client, name, password, done) => void look(client, name, password, done)
-}
-
-const isNoise = (error: Error): boolean =>
-  ['ECONNRESET', 'EPIPE', 'ERR_STREAM_PREMATURE_CLOSE'].includes(
-    (error as NodeJS.ErrnoException).code ?? '',
-  ) || error.message === 'connection closed'
-
-/** Lets connections in while there are not too many, and ends those that begin a packet and never finish it. */
-function openGate(aedes: Aedes, limits: BrokerLimits, counters: BrokerCounters, log: Log) {
-  const shared: Shared = { limits, heldBytes: 0, unfinishedBytes: 0, outgoingBytes: 0 }
-  const connections = new Set<Connection>()
-  let tokens = limits.connectionsPerSecond
-  const sweep = setInterval(() => {
-    tokens = limits.connectionsPerSecond
-    const late = performance.now() - limits.packetMs
-    for (const connection of connections) {
-      const { unfinishedSinceMs } = connection
-      if (unfinishedSinceMs > 0 && unfinishedSinceMs < late) connection.refuse('a packet that does not end')
-    }
-  }, 1000).unref()
-
-  function accept(socket: Socket): void {
-    const peer = `${socket.remoteAddress ?? ''}:${socket.remotePort ?? ''}`
-    if (tokens-- <= 0 || connections.size >= limits.connections || aedes.closed) {
-      counters.refusedConnections++
-      log.warn('MQTT connection refused', { peer, reason: tokens < 0 ? 'too many at once' : 'too many' })
-      socket.on('error', () => undefined)
-      socket.destroy()
-      return
-    }
-    socket.setNoDelay(true)
-    socket.setKeepAlive(true, 60_000)
-    const connection = new Connection(socket, shared, peer, ownerOf(socket))
-    connections.add(connection)
-    counters.connections++
-    connection.on('close', () => {
-      connections.delete(connection)
-      counters.connections--
-      if (connection.refusal?.includes('too slowly') === true) counters.slowClients++
-    })
-    aedes.handle(connection)
-  }
-  function close(): void {
-    clearInterval(sweep)
-    for (const connection of connections) connection.destroy()
-  }
-  return { accept, close }
 }

@@ -8,9 +8,8 @@ import { messageOf } from '../plugins/contract/errors.ts'
 import type { Secret, tls } from '../plugins/contract/settings.ts'
 import { runMqtt } from '../plugins/protocols/mqtt.ts'
 import type { MqttLink } from '../plugins/protocols/mqtt.ts'
-import { parseTelemetryTopic, topics } from '../plugins/protocols/topics.ts'
+import { parseTelemetryTopic, topicFits, topics } from '../plugins/protocols/topics.ts'
 import type { Receiver } from './broker-admission.ts'
-import { topicFits } from './broker-store.ts'
 
 export interface MqttIngestOptions {
   urls: readonly string[]

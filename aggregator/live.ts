@@ -4,7 +4,7 @@ import type { Header } from '../plugins/contract/batch.ts'
 import { LogCursor } from '../plugins/contract/log-cursor.ts'
 import type { Signal } from '../plugins/contract/signal.ts'
 import type { Clock } from '../plugins/contract/define.ts'
-import { eachLog, matches, rowOf } from '../plugins/protocols/log-json.ts'
+import { eachRecord, matches, rowOf } from '../plugins/protocols/log-json.ts'
 import type { Live, LiveFlow, LogFilter, LogRecordRow } from './query.ts'
 
 interface Subscriber {
@@ -34,7 +34,7 @@ export function openLive(
     if (wanting.length === 0) return
     const { device } = header
     const arrived = clock.nowUnixNano()
-    eachLog(cursor, request, (index, resource) => {
+    eachRecord(cursor, request, (index, resource) => {
       let row: LogRecordRow | undefined
       for (const { filter, flow, onRecord } of wanting) {
         if (!matches(filter, cursor, resource)) continue

@@ -2,8 +2,11 @@
 // Ledger, the registry Devices, the ingest Live. Every answer is JSON-ready and has the shape that DESIGN §9 promises.
 
 import type { Json, LogFilter, LogRecordRow, Match, Time } from '../plugins/protocols/log-json.ts'
+import type { MetricKind } from '../plugins/protocols/series.ts'
 
 export type { Json, LogFilter, LogRecordRow, Match, Time } from '../plugins/protocols/log-json.ts'
+export { metricKinds } from '../plugins/protocols/series.ts'
+export type { MetricKind } from '../plugins/protocols/series.ts'
 
 /** Where a page of log records ended; opaque to all but the store that made it. It leads back in time. */
 export type Cursor = string
@@ -24,17 +27,6 @@ export interface LogPage {
   /** Given when older records fit as well. */
   next?: Cursor
 }
-
-export const metricKinds = [
-  'gauge',
-  'counter',
-  'sum',
-  'histogram',
-  'exponential_histogram',
-  'summary',
-] as const
-/** `counter` is a monotonic sum, `sum` one that may fall. */
-export type MetricKind = (typeof metricKinds)[number]
 
 export interface MetricInfo {
   name: string

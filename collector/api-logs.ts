@@ -1,6 +1,5 @@
-// What the collector's API says of log records: `/api/logs`, the newest that are in memory, and `/api/live`, server-sent
-// events of those that come. Parameters and answers are those of the aggregator's API (DESIGN §9).
-import type { ServerResponse } from 'node:http'
+// What the collector's API says of log records: `/api/logs`, the newest that are in memory. Parameters and answers are those
+// of the aggregator's API (DESIGN §9).
 import type { LogFilter, Match } from '../plugins/protocols/log-json.ts'
 import { parseSeverity, parseTime, takes } from '../plugins/protocols/log-question.ts'
 import type { Tail, TailQuery } from './tail.ts'
@@ -16,9 +15,6 @@ export class BadParameter extends Error {
 }
 
 const mostRecords = 10_000
-const mostTails = 16
-const mostWaiting = 4 * 1024 * 1024
-const heartbeatMs = 15_000
 const filterNames = ['text', 'device', 'severity', 'where']
 
 /** @throws BadParameter */
@@ -42,7 +38,7 @@ export function logsPage(tail: Tail, parameters: URLSearchParams): { records: ob
 }
 
 /** @throws BadParameter where the parameter is not known, or not what it takes. */
-function filterOf(parameters: URLSearchParams, more: readonly string[]): LogFilter {
+export function filterOf(parameters: URLSearchParams, more: readonly string[]): LogFilter {
   const known = [...filterNames, ...more]
   for (const name of parameters.keys()) {
     if (!known.includes(name)) throw new BadParameter(name, `a collector knows only ${known.join(', ')}`)
@@ -61,7 +57,7 @@ function filterOf(parameters: URLSearchParams, more: readonly string[]): LogFilt
   return filter
 }
 
-function single(parameters: URLSearchParams, name: string): string | undefined {
+export function single(parameters: URLSearchParams, name: string): string | undefined {
   const [value, ...more] = parameters.getAll(name)
   if (more.length > 0) throw new BadParameter(name, 'takes one value; give it once')
   return value
@@ -71,43 +67,4 @@ function matchOf(text: string): Match {
   const at = text.indexOf('=')
   if (at < 1) throw new BadParameter('where', 'takes key=value')
   return { key: text.slice(0, at), value: text.slice(at + 1) }
-}
-
-/** Open live tails of one API. */
-export class LiveTails {
-  readonly #tail: Tail
-  #open = 0
-
-  constructor(tail: Tail) {
-    this.#tail = tail
-  }
-
-  /** Answers with events until the reader goes; false when there are enough. @throws BadParameter */
-  serve(parameters: URLSearchParams, response: ServerResponse, headers: Record<string, string>): boolean {
-    const filter = filterOf(parameters, [])
-    if (this.#open >= mostTails) return false
-    this.#open++
-    response.writeHead(200, { ...headers, 'Content-Type': 'text/event-stream' })
-    response.write(': live\nretry: 2000\n\n')
-    let missed = 0
-    const unsubscribe = this.#tail.subscribe(filter, (record) => {
-      // A reader that does not read misses records; nobody waits for it.
-      if (response.writableLength > mostWaiting) {
-        missed++
-        return
-      }
-      if (missed > 0) response.write(`event: missed\ndata: ${JSON.stringify({ missed })}\n\n`)
-      missed = 0
-      response.write(`event: record\ndata: ${JSON.stringify(record)}\n\n`)
-    })
-    const heartbeat = setInterval(() => {
-      if (response.writableLength === 0) response.write(': alive\n\n')
-    }, heartbeatMs)
-    response.once('close', () => {
-      clearInterval(heartbeat)
-      unsubscribe()
-      this.#open--
-    })
-    return true
-  }
 }

@@ -1,4 +1,4 @@
-// The collector's own HTTP API, for this machine: health, figures, the newest records, its side of the ledger. Only loopback names are
+// The collector's own HTTP API, for this machine: health, figures, records as they come, its side of the ledger. Only loopback names are
 // answered, so that no page of another origin reaches it by rebinding a name.
 import { createServer } from 'node:http'
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
@@ -8,14 +8,19 @@ import { PermanentError, classes, messageOf } from '../plugins/contract/index.ts
 import type { Address, Dropped } from '../plugins/contract/index.ts'
 import { portTaken } from '../plugins/contract/ports.ts'
 import type { Log as Logger } from '../plugins/contract/index.ts'
-import { BadParameter, LiveTails, logsPage } from './api-logs.ts'
+import { LiveTails } from './api-live.ts'
+import { BadParameter, logsPage } from './api-logs.ts'
 import type { Runtime } from './runtime.ts'
 import { sumOf } from './stream.ts'
+import { Values } from './values.ts'
+import type { ValueLimits } from '../plugins/protocols/prometheus-values.ts'
 
 export interface ApiOptions {
   runtime: Runtime
   addresses: readonly Address[]
   logger: Logger
+  /** Of `/metrics/values`. */
+  values: ValueLimits
 }
 
 export interface Api extends AsyncDisposable {
@@ -25,19 +30,23 @@ export interface Api extends AsyncDisposable {
 
 type Answer = { status: number; type: string; body: string }
 
-export async function startApi({ runtime, addresses, logger }: ApiOptions): Promise<Api> {
+export async function startApi({ runtime, addresses, logger, values: limits }: ApiOptions): Promise<Api> {
   const servers: Server[] = []
-  const live = new LiveTails(runtime.tail)
+  const { measures, tail } = runtime
+  const live = new LiveTails(tail, measures.meter('api/live', 'subscriber', 'sse'))
+  const meter = measures.meter('api/values', 'subscriber', 'prometheus')
+  const values = new Values(tail, limits, meter, () => performance.now())
   const onlyLoopback = addresses.every(({ host }) => isLoopback(host))
   let port = addresses[0]?.port ?? 0
   const close = async () => {
+    values.stop()
     for (const server of servers) server.closeAllConnections()
     await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))))
   }
   try {
     for (const { host, port: wanted } of addresses) {
-      const server = createServer(limits, (request, response) =>
-        serve({ runtime, live, onlyLoopback }, request, response),
+      const server = createServer(serverLimits, (request, response) =>
+        serve({ runtime, live, values, onlyLoopback }, request, response),
       )
       server.maxConnections = 64
       // All listen on the port that the first one got, where it was free to choose.
@@ -54,7 +63,7 @@ export async function startApi({ runtime, addresses, logger }: ApiOptions): Prom
   return { url: `http://${host.includes(':') ? `[${host}]` : host}:${port}`, [Symbol.asyncDispose]: close }
 }
 
-const limits = {
+const serverLimits = {
   headersTimeout: 10_000,
   requestTimeout: 10_000,
   keepAliveTimeout: 5000,
@@ -89,6 +98,7 @@ async function listen(
 interface Asked {
   runtime: Runtime
   live: LiveTails
+  values: Values
   onlyLoopback: boolean
 }
 
@@ -98,11 +108,8 @@ const headers = {
   'Cross-Origin-Resource-Policy': 'same-origin',
 }
 
-function serve(
-  { runtime, live, onlyLoopback }: Asked,
-  request: IncomingMessage,
-  response: ServerResponse,
-): void {
+function serve(asked: Asked, request: IncomingMessage, response: ServerResponse): void {
+  const { live, onlyLoopback } = asked
   let answer: Answer
   try {
     const refused = refusal(onlyLoopback, request)
@@ -111,7 +118,7 @@ function serve(
     if (!refused && path === '/api/live' && request.method === 'GET') {
       if (live.serve(parameters, response, headers)) return
       answer = failure(503, 'BUSY', 'enough live tails are open already')
-    } else answer = refused ?? route(runtime, path, parameters)
+    } else answer = refused ?? route(asked, path, parameters)
   } catch (error) {
     answer =
       error instanceof BadParameter ? badParameter(error) : failure(500, 'UNEXPECTED', messageOf(error))
@@ -147,20 +154,18 @@ function refusal(onlyLoopback: boolean, request: IncomingMessage): Answer | unde
   return undefined
 }
 
-function route(runtime: Runtime, path: string, parameters: URLSearchParams): Answer {
+function route({ runtime, values }: Asked, path: string, parameters: URLSearchParams): Answer {
   switch (path) {
     case '/api/health':
       return json(healthOf(runtime), runtime.isReady ? 200 : 503)
     case '/api/ledger':
-      return json(ledgerOf(runtime))
+      return json(ledgerOf(runtime, devicesOf(parameters)))
     case '/api/top':
       return json(topOf(runtime))
     case '/metrics':
-      return {
-        status: 200,
-        type: 'text/plain; version=0.0.4; charset=utf-8',
-        body: runtime.measures.prometheus(),
-      }
+      return prometheus(runtime.measures.prometheus())
+    case '/metrics/values':
+      return prometheus(values.text())
     case '/api/logs':
       return json(logsPage(runtime.tail, parameters))
     default:
@@ -172,7 +177,30 @@ function route(runtime: Runtime, path: string, parameters: URLSearchParams): Ans
   }
 }
 
-const paths = ['/api/health', '/api/logs', '/api/live', '/api/ledger', '/api/top', '/metrics']
+const paths = [
+  '/api/health',
+  '/api/logs',
+  '/api/live',
+  '/api/ledger',
+  '/api/top',
+  '/metrics',
+  '/metrics/values',
+]
+
+const prometheus = (body: string): Answer => ({
+  status: 200,
+  type: 'text/plain; version=0.0.4; charset=utf-8',
+  body,
+})
+
+/** @throws BadParameter */
+function devicesOf(parameters: URLSearchParams): readonly string[] | undefined {
+  for (const name of parameters.keys()) {
+    if (name !== 'device') throw new BadParameter(name, 'a collector knows only device')
+  }
+  const devices = parameters.getAll('device').flatMap((names) => names.toLowerCase().split(','))
+  return devices.length > 0 ? devices : undefined
+}
 
 const json = (value: unknown, status = 200): Answer => ({
   status,
@@ -197,7 +225,8 @@ const isLoopback = (host: string): boolean =>
 
 /** Ready as DESIGN has it: the sources are up; an aggregator that is away does not make a collector ill. */
 export function healthOf(runtime: Runtime) {
-  const parts = [...runtime.sources, ...runtime.exporters].map(({ component, supervised }) => ({
+  const units = [...runtime.sources, ...runtime.exporters, ...runtime.subscribers.units]
+  const parts = units.map(({ component, supervised }) => ({
     name: component.id,
     kind: supervised.meter.kind,
     type: supervised.meter.type,
@@ -225,9 +254,10 @@ interface StreamReport {
 }
 
 /** The collector's book: `stored` is what was acknowledged. What became of it there, the aggregator's ledger tells. */
-export function ledgerOf(runtime: Runtime) {
+export function ledgerOf(runtime: Runtime, devices?: readonly string[]) {
+  const isAsked = ({ device }: { device: string }) => devices?.includes(device) ?? true
   const streams: StreamReport[] = runtime.exporters.flatMap(({ component, outlet }) =>
-    outlet.streams.map((stream) => {
+    outlet.streams.filter(isAsked).map((stream) => {
       const { produced, delivered, held, dropped } = stream
       return {
         collector: stream.collector,
@@ -264,7 +294,7 @@ export function ledgerOf(runtime: Runtime) {
       (one, other) => classes.indexOf(one.class as 'log') - classes.indexOf(other.class as 'log'),
     ),
     /** Of earlier sessions, still in the buffer. */
-    held: runtime.exporters.flatMap(({ outlet }) => outlet.buffer.held),
+    held: runtime.exporters.flatMap(({ outlet }) => outlet.buffer.held.filter(isAsked)),
   }
 }
 
@@ -275,6 +305,7 @@ export function topOf(runtime: Runtime) {
     type: meter.type,
     in: meter.in,
     out: meter.out,
+    missed: meter.missed,
     dropped: { ...meter.dropped },
     failures: { ...meter.failures },
     restarts: meter.restarts,

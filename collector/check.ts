@@ -33,7 +33,7 @@ export async function checkConfig(
 
 /** Secrets and files of TLS that this machine lacks, which may not be the one that it runs on: warnings. */
 function absent(config: CollectorConfig, found: Problems): void {
-  for (const section of ['sources', 'processors', 'exporters'] as const) {
+  for (const section of ['sources', 'processors', 'exporters', 'subscribers'] as const) {
     for (const { id, config: settings } of config[section]) {
       for (const { path, message } of absentReferences(settings, [section, id])) {
         found.problem(path, message, 'warning')
@@ -86,6 +86,7 @@ function buildProblems(config: CollectorConfig, found: Problems): void {
     sources: config.sources,
     processors: config.processors,
     exporters: config.exporters,
+    subscribers: config.subscribers,
   })) {
     for (const { id, definition, config: settings } of list) {
       const context = inertContext(id, around)

@@ -11,8 +11,9 @@ import type {
 import { messageOf } from '../plugins/contract/index.ts'
 import { Problems } from './problems.ts'
 import type { Problem } from './problems.ts'
-import { bufferSettings, outline } from './settings.ts'
-import type { BufferSettings, Outline, PipelineSettings } from './settings.ts'
+import { localBroker } from './local-broker.ts'
+import { bufferSettings, outline, subscriberSettings } from './settings.ts'
+import type { BufferSettings, Outline, PipelineSettings, SubscriberSettings } from './settings.ts'
 
 export type { Problem } from './problems.ts'
 
@@ -28,6 +29,9 @@ export type SourceComponent = Component<SourceDefinition>
 export type ProcessorComponent = Component<ProcessorDefinition>
 export type ExporterComponent = Component<ExporterDefinition> & { buffer: BufferSettings }
 
+/** An exporter without a buffer, for which nobody waits. */
+export type SubscriberComponent = Component<ExporterDefinition> & { settings: SubscriberSettings }
+
 export interface CollectorConfig {
   collector: Outline['collector']
   api: Outline['api']
@@ -35,6 +39,7 @@ export interface CollectorConfig {
   sources: SourceComponent[]
   processors: ProcessorComponent[]
   exporters: ExporterComponent[]
+  subscribers: SubscriberComponent[]
   pipelines: ({ id: string } & PipelineSettings)[]
 }
 
@@ -61,6 +66,7 @@ export async function parseConfig(
   const sources = checker.components(given.sources, 'sources', 'source', definitions)
   const processors = checker.components(given.processors, 'processors', 'processor', definitions)
   const exporters = checker.exporters(given.exporters, definitions)
+  const subscribers = checker.subscribers(given, definitions)
   checker.references(given)
   checker.sort()
   const isFine = base.success && !checker.problems.some(({ severity }) => severity === 'error')
@@ -68,7 +74,7 @@ export async function parseConfig(
   const { collector, api, max_disk: maxDisk, pipelines } = base.data
   const list = Object.entries(pipelines).map(([id, pipeline]) => ({ id, ...pipeline }))
   // Named only in a pipeline, `dpulse` is the collector's own measurements with their defaults.
-  const config = { collector, api, maxDisk, sources, processors, exporters, pipelines: list }
+  const config = { collector, api, maxDisk, sources, processors, exporters, subscribers, pipelines: list }
   return { config, problems: checker.problems }
 }
 
@@ -157,6 +163,29 @@ class Checker extends Problems {
       if (buffer.success) return [{ ...component, buffer: buffer.data }]
       this.issues(buffer.error, ['exporters', component.id, 'buffer'])
       return []
+    })
+  }
+
+  /** Of the exporters of this build, all but the one that waits for an aggregator: its name is the collector's own broker. */
+  subscribers(given: Record<string, unknown>, definitions: readonly Definition[]): SubscriberComponent[] {
+    const types = [localBroker, ...definitions.filter(({ name }) => name !== localBroker.name)]
+    const own = Object.keys(subscriberSettings.shape)
+    const pipelines = Object.keys(record(given.pipelines))
+    const found = this.components(given.subscribers, 'subscribers', 'exporter', types, own)
+    return found.flatMap((component) => {
+      const path = ['subscribers', component.id]
+      const written = record(record(given.subscribers)[component.id])
+      const chosen = Object.fromEntries(Object.entries(written).filter(([key]) => own.includes(key)))
+      const settings = subscriberSettings.safeParse(chosen)
+      if (!settings.success) {
+        this.issues(settings.error, path)
+        return []
+      }
+      for (const [index, name] of (settings.data.pipelines ?? []).entries()) {
+        if (pipelines.includes(name)) continue
+        this.problem([...path, 'pipelines', index], unknownName(name, 'pipeline', pipelines))
+      }
+      return [{ ...component, settings: settings.data }]
     })
   }
 

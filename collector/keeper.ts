@@ -11,6 +11,7 @@ import type { Clock, DropReason, Log as Logger, Records } from '../plugins/contr
 import type { Log, Table } from '../plugins/protocols/log/index.ts'
 import type { Chain, Flushed, Stage } from './chain.ts'
 import type { Outlet } from './outlet.ts'
+import type { Tap } from './subscribers.ts'
 
 /** Readings that come together share a commit. */
 const gatherMs = 50
@@ -32,6 +33,7 @@ export interface KeeperOptions {
   pipeline: string
   chain: Chain
   outlets: readonly Outlet[]
+  tap: Tap
   /** Undefined keeps everything in memory. */
   log: Log | undefined
   clock: Clock
@@ -120,6 +122,7 @@ export class Keeper {
   }
 
   async #handAll(list: readonly Out[]): Promise<void> {
+    for (const { made } of list) for (const records of made.records) this.#options.tap.see(records)
     const kept = list.filter(({ key }) => key !== '')
     for (const one of list) if (one.key === '') this.#handLoose(one)
     await Promise.all(kept.map((one) => this.#hand(one)))

@@ -197,7 +197,8 @@ async function openApi(
     { host: '127.0.0.1', port },
     { host: '::1', port },
   ]
-  return startApi({ runtime, addresses, logger: logger.for('api') })
+  const { series, expire: expireMs } = config.api.values
+  return startApi({ runtime, addresses, logger: logger.for('api'), values: { series, expireMs } })
 }
 
 /** All sources came up or said why not; one that does neither is not waited for. */

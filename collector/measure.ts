@@ -10,7 +10,7 @@ import type {
 } from '../plugins/contract/index.ts'
 import * as z from 'zod'
 
-export type ComponentKind = 'source' | 'processor' | 'exporter'
+export type ComponentKind = 'source' | 'processor' | 'exporter' | 'subscriber'
 
 /** The counters of one component. Plain numbers, added to in place. */
 export class Meter {
@@ -19,6 +19,8 @@ export class Meter {
   readonly type: string;
   in = 0
   out = 0
+  /** Of a local subscriber: what it was too slow for. In no account of records: they go their way without it. */
+  missed = 0
   batches = 0
   bytes = 0
   readonly dropped: Dropped = {}
@@ -65,6 +67,11 @@ export const collectorMetrics = {
     kind: 'counter',
     unit: '{record}',
     description: 'Records dropped, by reason.',
+  },
+  'dpulse.collector.records.missed': {
+    kind: 'counter',
+    unit: '{record}',
+    description: 'Records that a local subscriber was too slow for.',
   },
   'dpulse.collector.rule.matched': {
     kind: 'counter',
@@ -170,6 +177,9 @@ export class Measures {
       for (const [reason, count] of Object.entries(dropped)) {
         add('dpulse.collector.records.dropped', count, { ...who, 'dpulse.reason': reason })
       }
+    }
+    for (const { meter, who } of meters) {
+      if (meter.kind === 'subscriber') add('dpulse.collector.records.missed', meter.missed, who)
     }
     this.#eachRule(add)
     for (const { meter, who } of meters) {

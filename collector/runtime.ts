@@ -14,6 +14,8 @@ import { Keeper } from './keeper.ts'
 import type { Logger } from './logger.ts'
 import { Measures, measureSource } from './measure.ts'
 import type { Outlet } from './outlet.ts'
+import { Subscribers } from './subscribers.ts'
+import type { Tap } from './subscribers.ts'
 import { Tail } from './tail.ts'
 import { ExporterUnit, SourceUnit } from './units.ts'
 import type { Route, Surroundings } from './units.ts'
@@ -52,6 +54,7 @@ interface Pipeline {
   /** The units that the chain is made of: the same ones keep their chain, and what it holds. */
   stages: readonly ProcessorUnit[]
   outlets: readonly Outlet[]
+  tap: Tap
 }
 
 export class Runtime {
@@ -59,6 +62,7 @@ export class Runtime {
   readonly #around: Surroundings
   readonly measures: Measures
   readonly tail: Tail
+  readonly subscribers: Subscribers
   readonly #sources = new Map<string, SourceUnit>()
   readonly #processors = new Map<string, ProcessorUnit>()
   readonly #exporters = new Map<string, ExporterUnit>()
@@ -93,6 +97,7 @@ export class Runtime {
       random: options.random ?? Math.random,
       onChange: () => options.onChange?.(),
     }
+    this.subscribers = new Subscribers(this.#around)
     void clock.every(flushEveryMs, this.#flushing.signal, () => {
       for (const { keeper } of this.#pipelines) keeper.flush(false).catch(() => undefined)
     })
@@ -121,13 +126,13 @@ export class Runtime {
     await this.#within(sourceStopMs, Promise.all(sources))
     this.#flushing.abort()
     await this.#end(this.#pipelines)
-    await Promise.all(this.exporters.map((unit) => unit.stop(drainMs)))
+    await Promise.all([this.subscribers.stop(), ...this.exporters.map((unit) => unit.stop(drainMs))])
     await Promise.all(sources) // those that waited for room have been refused it
   }
 
   /** What runs, and where it can be reached. */
   parts(): Part[] {
-    const units = [...this.#exporters.values(), ...this.#sources.values()]
+    const units = [...this.#exporters.values(), ...this.#sources.values(), ...this.subscribers.units]
     return units.map(({ component, supervised }) => ({
       name: component.id,
       ...(supervised.address === '' ? {} : { address: supervised.address }),
@@ -177,6 +182,7 @@ export class Runtime {
         known.component.definition === component.definition
       return isSame ? known : built(component.id, () => new SourceUnit(component, this.#around))
     })
+    const changeSubscribers = this.subscribers.prepare(config.subscribers)
     const oldPipelines = this.#pipelines
     const goneExporters = this.exporters.filter((unit) => !exporters.includes(unit))
     const goneSources = this.sources.filter((unit) => !units.includes(unit))
@@ -197,6 +203,7 @@ export class Runtime {
     await this.#within(sourceStopMs, Promise.all(stopping))
     await Promise.all(goneExporters.map((unit) => unit.stop(changeDrainMs)))
     await Promise.all(newExporters.map((unit) => unit.start()))
+    await changeSubscribers()
     for (const { keeper } of this.#pipelines) keeper.resume()
     await Promise.all(stopping)
     replaceAll(
@@ -248,9 +255,10 @@ export class Runtime {
       }
       const list = stages.map(({ stage }) => stage)
       const chain = new Chain(list, logger)
-      const keeper = new Keeper({ pipeline: id, chain, outlets, log, clock, logger })
+      const tap = this.subscribers.tap(id)
+      const keeper = new Keeper({ pipeline: id, chain, outlets, tap, log, clock, logger })
       keeper.restore(this.#restored)
-      return { id, sources, chain, keeper, stages, outlets }
+      return { id, sources, chain, keeper, stages, outlets, tap }
     })
   }
 

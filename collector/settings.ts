@@ -1,7 +1,7 @@
 // The parts of a collector's configuration that are not plugins: who it is, its API, its pipelines, and what stands in
 // front of each exporter.
 import * as z from 'zod'
-import { address, duration, isDeviceId, size } from '../plugins/contract/index.ts'
+import { address, classes, duration, isDeviceId, size } from '../plugins/contract/index.ts'
 
 /** Ids are in the names of topics of the log and in metrics. */
 export const componentId = /^[a-z][a-z0-9_-]{0,63}$/
@@ -37,6 +37,28 @@ export const pipelineSettings = z.strictObject({
     .describe('Ids of exporters: each gets all.'),
 })
 export type PipelineSettings = z.output<typeof pipelineSettings>
+
+export const subscriberSettings = z.strictObject({
+  pipelines: z
+    .array(z.string())
+    .min(1, 'expected at least one pipeline')
+    .optional()
+    .describe(
+      'Pipelines whose exporters it reads along with; where absent, all that sources hand over, before any processor.',
+    ),
+  classes: z.array(z.enum(classes)).min(1).optional().describe('Classes of records; all where absent.'),
+  queue: z
+    .strictObject({
+      memory: size
+        .refine((bytes) => bytes >= 64 * 1024, 'expected at least 64KiB')
+        .prefault('4MiB')
+        .describe('Most bytes that wait for it; beyond that it misses the oldest, and is told how many.'),
+      timeout: duration.prefault('10s').describe('An attempt that takes longer has failed.'),
+    })
+    .prefault({})
+    .describe('What stands between the pipeline and the subscriber: the pipeline never waits for it.'),
+})
+export type SubscriberSettings = z.output<typeof subscriberSettings>
 
 const component = z.looseObject({ type: z.string('expected the name of a plugin') })
 
@@ -76,6 +98,18 @@ export const outline = z.strictObject({
         .optional()
         .describe('Addresses; loopback with port 8601 where absent.'),
       enabled: z.boolean().default(true).describe('Whether to listen at all.'),
+      values: z
+        .strictObject({
+          series: z
+            .int()
+            .min(0)
+            .max(1_000_000)
+            .default(10_000)
+            .describe('Most series of /metrics/values; 0 for none.'),
+          expire: duration.prefault('10m').describe('A series that says nothing for so long is left out.'),
+        })
+        .prefault({})
+        .describe('The newest values of all metrics that pass, as Prometheus text.'),
     })
     .prefault({})
     .describe('The local HTTP API.'),
@@ -83,6 +117,10 @@ export const outline = z.strictObject({
   sources: z.record(id, component).default({}).describe('What brings records in, by id.'),
   processors: z.record(id, component).default({}).describe('What filters and changes records, by id.'),
   exporters: z.record(id, component).default({}).describe('What delivers records, by id.'),
+  subscribers: z
+    .record(id, component)
+    .default({})
+    .describe('What reads along on this machine, by id: the pipeline never waits for it.'),
   pipelines: z.record(id, pipelineSettings).default({}).describe('What goes through what to where, by id.'),
 })
 export type Outline = z.output<typeof outline>

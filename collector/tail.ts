@@ -1,12 +1,14 @@
-// The log records that sources hand over, for whoever looks on at this machine: the newest in a ring of few megabytes,
-// and each as it comes. Records are kept as they are and decoded only when somebody asks.
+// Where those look on who read at this machine: all that sources hand over, as it comes, and the newest log records in a
+// ring of few megabytes. Records are kept as they are and decoded only when somebody asks.
 import { ulid } from 'ulid'
 import { LogCursor } from '../plugins/contract/index.ts'
 import type { Clock, Records } from '../plugins/contract/index.ts'
-import { eachLog, matches, rowOf, timeOf } from '../plugins/protocols/log-json.ts'
+import { eachRecord, matches, rowOf, timeOf } from '../plugins/protocols/log-json.ts'
 import type { LogFilter, LogRecordRow, Values } from '../plugins/protocols/log-json.ts'
+import { Fifo } from './fifo.ts'
 
-interface Kept {
+/** What a source handed over at once. */
+export interface Kept {
   readonly number: number
   readonly records: Records
   readonly arrived: bigint
@@ -20,7 +22,8 @@ export interface TailQuery extends LogFilter {
   limit: number
 }
 
-type Listener = (record: LogRecordRow) => void
+/** Called in the middle of the pipeline: must cost next to nothing, and never throw. */
+export type Listener = (kept: Kept) => void
 
 const mostBytes = 4 * 1024 * 1024
 const mostKept = 2000
@@ -29,9 +32,8 @@ export class Tail {
   readonly #clock: Clock
   readonly #cursor = new LogCursor()
   readonly #run = ulid()
-  readonly #listeners = new Map<Listener, LogFilter>()
-  #ring: Kept[] = []
-  #first = 0
+  #listeners: readonly Listener[] = []
+  readonly #ring = new Fifo<Kept>()
   #bytes = 0
   #number = 0
 
@@ -41,30 +43,29 @@ export class Tail {
 
   /** Called for all that sources emit; must cost next to nothing. */
   see(records: Records): void {
-    if (records.signal !== 'logs') return
+    if (records.signal !== 'logs' && this.#listeners.length === 0) return
     const one = { number: ++this.#number, records, arrived: this.#clock.nowUnixNano() }
+    if (records.signal === 'logs') this.#keep(one)
+    for (const listener of this.#listeners) listener(one)
+  }
+
+  #keep(one: Kept): void {
     this.#ring.push(one)
-    this.#bytes += heldBy(records)
-    while (this.#ring.length - this.#first > 1 && this.#isFull) {
-      const oldest = this.#ring[this.#first++]
+    this.#bytes += heldBy(one.records)
+    while (this.#ring.size > 1 && this.#isFull) {
+      const oldest = this.#ring.shift()
       if (oldest) this.#bytes -= heldBy(oldest.records)
     }
-    if (this.#first > mostKept) {
-      this.#ring = this.#ring.slice(this.#first)
-      this.#first = 0
-    }
-    for (const [listener, filter] of this.#listeners)
-      this.#walk(one, filter, (index, resource) => listener(this.#row(one, index, resource)))
   }
 
   get #isFull(): boolean {
-    return this.#bytes > mostBytes || this.#ring.length - this.#first > mostKept
+    return this.#bytes > mostBytes || this.#ring.size > mostKept
   }
 
   /** The newest that fit, oldest first. One request may be many Records by class, so the times decide the order. */
   recent({ since, until, limit, ...filter }: TailQuery): LogRecordRow[] {
     const found: { at: bigint; kept: Kept; index: number }[] = []
-    for (const kept of this.#ring.slice(this.#first)) {
+    for (const kept of this.#ring) {
       this.#walk(kept, filter, (index, _, at) => {
         const isWithin = (since === undefined || at >= since) && (until === undefined || at < until)
         if (isWithin) found.push({ at, kept, index })
@@ -83,10 +84,24 @@ export class Tail {
     return [...chosen.keys()].flatMap((key) => rows.get(key) ?? [])
   }
 
-  /** Each record that fits from now on, until the returned function is called. */
-  subscribe(filter: LogFilter, listener: Listener): () => void {
-    this.#listeners.set(listener, filter)
-    return () => void this.#listeners.delete(listener)
+  /** Hears of all from now on, until the returned function is called. */
+  listen(listener: Listener): () => void {
+    this.#listeners = [...this.#listeners, listener]
+    return () => {
+      this.#listeners = this.#listeners.filter((one) => one !== listener)
+    }
+  }
+
+  /** Those of one emit that fit, as they are shown; `fits` is asked before anything is built. */
+  rows(
+    kept: Kept,
+    filter: LogFilter,
+    fits: (cursor: LogCursor) => boolean,
+    see: (row: LogRecordRow) => void,
+  ): void {
+    this.#walk(kept, filter, (index, resource) => {
+      if (fits(this.#cursor)) see(this.#row(kept, index, resource))
+    })
   }
 
   /** The records of one emit that fit; `at` is the claimed time, or the arrival when that is suspect. */
@@ -97,7 +112,7 @@ export class Tail {
   ): void {
     if (filter.device && !filter.device.includes(records.device)) return
     const cursor = this.#cursor
-    eachLog(cursor, records.bytes, (index, resource) => {
+    eachRecord(cursor, records.bytes, (index, resource) => {
       if (!matches(filter, cursor, resource)) return
       const { time, isSuspect } = timeOf(cursor, arrived)
       see(index, resource, isSuspect ? arrived : time)
@@ -111,5 +126,5 @@ export class Tail {
   }
 }
 
-/** A small part of a large request keeps the whole in memory. */
-const heldBy = ({ bytes }: Records): number => bytes.buffer.byteLength
+/** What Records keep in memory: a small part of a large request keeps the whole. */
+export const heldBy = ({ bytes }: Records): number => bytes.buffer.byteLength

@@ -24,6 +24,7 @@ import type { Logger } from './logger.ts'
 import type { Measures, Meter } from './measure.ts'
 import { Outlet } from './outlet.ts'
 import { Supervised } from './supervisor.ts'
+import type { Tap } from './subscribers.ts'
 import type { Tail } from './tail.ts'
 
 export interface Surroundings {
@@ -44,6 +45,8 @@ export interface Route {
   chain: Chain
   keeper: Keeper
   outlets: readonly Outlet[]
+  /** For those who read along behind the processors. */
+  tap: Tap
 }
 
 export class SourceUnit {
@@ -103,6 +106,7 @@ export class SourceUnit {
       for (const outlet of route.outlets)
         outlet.drop(records.device, records.class, reason as DropReason, count)
     }
+    for (const each of kept) route.tap.see(each)
     const [first] = kept
     const [only] = route.outlets
     if (kept.length === 1 && first && taken === 0 && route.outlets.length === 1 && only) {

@@ -90,6 +90,7 @@ export const Inside = z.looseObject({
       type: z.string(),
       in: count,
       out: count,
+      missed: count.optional(),
       dropped: z.record(z.string(), count),
       failures: z.record(z.string(), count),
       restarts: count,

@@ -14,7 +14,7 @@ const out = resolve(values.out)
 const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string }
 
 /** Servers' libraries that the collector's bundle must not carry; the build fails when one gets in. */
-const serversOnly = ['@duckdb/', 'kafkajs', '@opentelemetry/', 'aedes', 'hono']
+const serversOnly = ['@duckdb/', 'kafkajs', '@opentelemetry/', 'hono']
 
 /** The compiler rewrites imports; workers and the contract are named by URL. */
 const rewritten = (text: string): string => text.replaceAll(/(new URL\('\.[^']*)\.ts'/g, "$1.js'")

@@ -12,11 +12,14 @@ import dpdk from './sources/dpdk.ts'
 import exec from './sources/exec.ts'
 import file from './sources/file.ts'
 import fluentForward from './sources/fluent_forward.ts'
+import hardwareErrors from './sources/hardware_errors.ts'
 import hwmon from './sources/hwmon.ts'
 import influx from './sources/influx.ts'
 import kmsg from './sources/kmsg.ts'
 import mqttSource from './sources/mqtt.ts'
+import nic from './sources/nic.ts'
 import otlp from './sources/otlp.ts'
+import pci from './sources/pci.ts'
 import process from './sources/process.ts'
 import prometheus from './sources/prometheus.ts'
 import redfish from './sources/redfish.ts'
@@ -39,11 +42,14 @@ export const plugins = [
   exec,
   file,
   fluentForward,
+  hardwareErrors,
   hwmon,
   influx,
   kmsg,
   mqttSource,
+  nic,
   otlp,
+  pci,
   process,
   prometheus,
   redfish,

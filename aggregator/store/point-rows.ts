@@ -6,7 +6,7 @@ import type { TextColumn } from './columns.ts'
 import type { Dictionaries } from './dictionaries.ts'
 import { Rows, isSuspect, setSeq } from './log-rows.ts'
 import type { BatchPlace, Stored } from './log-rows.ts'
-import { readDetail } from './point-detail.ts'
+import { readDetail } from '../../plugins/protocols/point-detail.ts'
 import { columnIndex, pointForm, pointLayout } from './schema.ts'
 import type { SeriesCatalogue } from './series.ts'
 

@@ -3,6 +3,7 @@
 import type { PointCursor } from '../../plugins/contract/point-cursor.ts'
 import { pointAttributesField } from '../../plugins/contract/point-cursor.ts'
 import { Reader, Writer } from '../../plugins/contract/wire.ts'
+import { identityOf, kindOf } from '../../plugins/protocols/series.ts'
 import type { Json, MetricKind } from '../query.ts'
 import type { Connection, Database } from './database.ts'
 import { ByteInterner } from './interner.ts'
@@ -201,29 +202,7 @@ export class SeriesCatalogue {
   }
 }
 
-export function kindOf(cursor: PointCursor): MetricKind {
-  if (cursor.type !== 'sum') return cursor.type
-  return cursor.monotonic ? 'counter' : 'sum'
-}
-
 const canonicalKey = (parts: readonly unknown[]): Buffer => Buffer.from(JSON.stringify(parts))
-
-const ulid = /^[0-7][0-9A-HJKMNP-TV-Z]{25}$/
-const descriptive = /^(host|os|dpu|telemetry|deployment|cloud|process)\.|^service\.version$/
-
-/**
- * What of a Resource tells one series from another. Names of machines and labels describe, they do not identify; nor
- * does the ULID of one run of our own collector, with which every restart would begin all series anew.
- */
-export function identityOf(resource: Readonly<Record<string, Json>>): Record<string, Json> {
-  return Object.fromEntries(
-    Object.entries(resource).filter(([key, value]) => {
-      if (key === 'process.pid') return true
-      if (key === 'service.instance.id' && typeof value === 'string' && ulid.test(value)) return false
-      return !descriptive.test(key)
-    }),
-  )
-}
 
 function sorted(values: Readonly<Record<string, Json>>): Record<string, Json> {
   return Object.fromEntries(Object.entries(values).sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0)))

@@ -25,6 +25,7 @@ export const ports = {
   api: 8600,
   collectorApi: 8601,
   mqtt: 1883,
+  collectorMqtt: 1884,
   collectorOtlpGrpc: 4317,
   collectorOtlpHttp: 4318,
   aggregatorOtlpGrpc: 4327,

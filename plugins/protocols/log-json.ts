@@ -1,6 +1,7 @@
 // Log records as every HTTP API shows them, and which of them an asker wants: shared by the aggregator's live tail and
 // the collector's own. Integers beyond 2^53 become strings, bytes base64, NaN and infinities strings.
 import type { LogCursor } from '../contract/log-cursor.ts'
+import type { PointCursor } from '../contract/point-cursor.ts'
 import type { AttributeValue } from '../contract/values.ts'
 import { WireError } from '../contract/wire.ts'
 
@@ -88,8 +89,8 @@ export function timeOf(cursor: LogCursor, arrived: bigint): { time: bigint; isSu
  * Walks a request: `see` looks at each record where the cursor stands. Who only looks on must fail nobody, so a record
  * that cannot be read is left out, as the store leaves it out.
  */
-export function eachLog(
-  cursor: LogCursor,
+export function eachRecord(
+  cursor: LogCursor | PointCursor,
   request: Uint8Array,
   see: (index: number, resource: Values) => void,
 ): void {
@@ -145,10 +146,12 @@ export function matches(filter: LogFilter, cursor: LogCursor, resource: Values):
     const body = textOf(cursor.bodyValue())
     if (!body.toLowerCase().includes(filter.text.toLowerCase())) return false
   }
-  if (filter.where.length === 0) return true
-  const attributes = cursor.recordAttributes()
-  return filter.where.every(({ key, value }) => textOf(attributes[key] ?? resource[key]) === value)
+  return filter.where.length === 0 || holds(filter.where, cursor.recordAttributes(), resource)
 }
+
+/** Whether all attributes that are asked for are so. */
+export const holds = (where: readonly Match[], attributes: Values, resource: Values): boolean =>
+  where.every(({ key, value }) => textOf(attributes[key] ?? resource[key]) === value)
 
 /** As `where` and the search see a value: text is itself, large integers and bytes too, anything else its JSON. */
 function textOf(value: AttributeValue | undefined): string {

@@ -28,6 +28,19 @@ export function parseTelemetryTopic(
   return isClass(name) && isSignal(signal) ? { collector, class: name, signal } : undefined
 }
 
+/** MQTT 3.1.1 §4.7: `+` is one level, `#` the rest, its parent included; neither begins a match with `$`. */
+export function topicFits(pattern: string, topic: string): boolean {
+  if (topic.startsWith('$') && !pattern.startsWith('$')) return false
+  const wanted = pattern.split('/')
+  const given = topic.split('/')
+  for (const [index, level] of wanted.entries()) {
+    if (level === '#') return true
+    if (index >= given.length) return false
+    if (level !== '+' && level !== given[index]) return false
+  }
+  return wanted.length === given.length
+}
+
 const range = z.tuple([z.number().int().min(1), z.number().int().min(1)])
 
 /**

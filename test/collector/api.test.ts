@@ -1,4 +1,5 @@
 import { request } from 'node:http'
+import { connect } from 'node:net'
 import { once } from 'node:events'
 import type { IncomingMessage } from 'node:http'
 import { text } from 'node:stream/consumers'
@@ -10,7 +11,7 @@ import { parseConfig } from '../../collector/config.ts'
 import { Logger } from '../../collector/logger.ts'
 import { Runtime } from '../../collector/runtime.ts'
 import type { AttributeValue, Emit } from '../../plugins/contract/index.ts'
-import { sampleLogs } from '../support/records.ts'
+import { sampleLogs, samplePoints } from '../support/records.ts'
 import { driven, memory } from './fixtures.ts'
 import { fresh, recordsOf } from './records.ts'
 
@@ -45,7 +46,8 @@ async function started() {
     { host: '127.0.0.1', port: 0 },
     { host: '::1', port: 0 },
   ]
-  const api = await startApi({ runtime, addresses, logger: logger.for('api') })
+  const values = { series: 100, expireMs: 60_000 }
+  const api = await startApi({ runtime, addresses, logger: logger.for('api'), values })
   return {
     runtime,
     emits,
@@ -199,6 +201,93 @@ describe('the API of the collector', () => {
     await reader.cancel()
   })
 
+  test('tells points and records by signal, class, name and attribute', async () => {
+    await using it = await started()
+    await it.start()
+    const events = async (query: string) => {
+      const response = await fetch(`${it.api.url}/api/live?${query}`)
+      const reader = (response.body ?? new ReadableStream<Uint8Array>()).getReader()
+      let said = ''
+      return async (until: string) => {
+        while (!said.includes(until)) said += Buffer.from((await reader.read()).value ?? []).toString()
+        await reader.cancel()
+        const lines = said.split('\n').filter((line) => /^(event|data): /.test(line))
+        return lines.map((line) =>
+          line.startsWith('event') ? line.slice(7) : (JSON.parse(line.slice(6)) as object),
+        )
+      }
+    }
+    const totals = await events('signal=metrics&name=test.t*&where=test.index%3D3')
+    const errors = await events('signal=logs,metrics&class=log_error,event&name=link.*')
+    await it.emits.get('a')?.(samplePoints(4))
+    await it.emits.get('a')?.(sampleLogs([{ body: 'no event', severity: 17 }]))
+    await it.emits.get('a')?.(sampleLogs([{ body: 'down', severity: 9, eventName: 'link.down' }]))
+    expect(await totals('event: point')).toMatchObject([
+      'point',
+      {
+        metric: 'test.total',
+        unit: '{item}',
+        kind: 'counter',
+        value: '9007199254740996',
+        attributes: { 'test.index': 3 },
+      },
+    ])
+    expect(await errors('event: record')).toMatchObject(['record', { body: 'down', eventName: 'link.down' }])
+    for (const wrong of ['signal=traces', 'class=loud', 'name=', 'selector=a%3Db']) {
+      const { status, body } = await it.ask(`/api/live?${wrong}`)
+      expect([status, JSON.parse(body)]).toMatchObject([400, { error: { parameter: wrong.split('=')[0] } }])
+    }
+  })
+
+  test('lets a reader of the live tail that does not read miss records, and tells it how many', async () => {
+    await using it = await started()
+    await it.start()
+    const { port } = new URL(it.api.url)
+    const stuck = connect(Number(port), '127.0.0.1')
+    stuck.write('GET /api/live HTTP/1.1\r\nHost: localhost\r\n\r\n')
+    await once(stuck, 'readable') // and then it reads no more
+    const missed = async () =>
+      (
+        JSON.parse((await it.ask('/api/top')).body) as { components: { id: string; missed: number }[] }
+      ).components.find(({ id }) => id === 'api/live')?.missed ?? 0
+    let sent = 0
+    for (let round = 0; round < 40; round++) {
+      await Promise.all(
+        Array.from({ length: 10 }, (_, index) =>
+          Promise.resolve(
+            it.emits.get('a')?.(sampleLogs([{ body: `${round}/${index} ${'x'.repeat(100_000)}` }])),
+          ),
+        ),
+      )
+      sent += 10
+      if ((await missed()) > 0 && round > 20) break
+    }
+    const lost = await missed()
+    expect(lost).toBeGreaterThan(0)
+    expect(JSON.parse((await it.ask('/api/ledger')).body)).toMatchObject({ stored: sent, balanced: true })
+    let said = ''
+    stuck.setEncoding('latin1')
+    stuck.on('data', (text: string) => (said = (said + text).slice(-1000)))
+    await vi.waitFor(() => expect(said).toContain(`data: {"missed":${lost}}`), 30_000)
+    stuck.destroy()
+  })
+
+  test('tells the newest values of all metrics that passed, and its ledger by device', async () => {
+    await using it = await started()
+    await it.start()
+    await it.emits.get('a')?.(samplePoints(2))
+    await it.emits.get('a')?.(samplePoints(2, 'bmc-2'))
+    const { body } = await it.ask('/metrics/values')
+    expect(body).toContain('\ntest_total{host_id="bmc-2",job="test",test_index="1"} 9007199254740994\n')
+    expect(body).toContain('\ntest_level_ratio{host_id="dpu-under-test",job="test",test_index="0"} 0.5\n')
+    const { produced, streams } = JSON.parse((await it.ask('/api/ledger?device=BMC-2')).body) as {
+      produced: number
+      streams: { device: string }[]
+    }
+    expect([produced, streams.map(({ device }) => device)]).toEqual([2, ['bmc-2']])
+    expect((await it.ask('/api/ledger?selector=a%3Db')).status).toBe(400)
+  })
+
   test('answers on IPv6 on the same port', async () => {
     await using it = await started()
     const { port } = new URL(it.api.url)
@@ -209,8 +298,9 @@ describe('the API of the collector', () => {
     await using it = await started()
     const port = Number(new URL(it.api.url).port)
     const logger = new Logger({ write: () => undefined }).for('api')
+    const values = { series: 0, expireMs: 0 }
     await expect(
-      startApi({ runtime: it.runtime, addresses: [{ host: '127.0.0.1', port }], logger }),
+      startApi({ runtime: it.runtime, addresses: [{ host: '127.0.0.1', port }], logger, values }),
     ).rejects.toThrow(
       new RegExp(`port ${port}/tcp for the collector's API is taken by process ${process.pid}`),
     )

@@ -8,7 +8,7 @@ import { Reader, Writer } from '../../../plugins/contract/wire.ts'
 import type { Json } from '../../query.ts'
 import { ByteInterner } from '../interner.ts'
 import { jsonObject } from '../json-text.ts'
-import { identityOf, kindOf } from '../series.ts'
+import { identityOf, kindOf } from '../../../plugins/protocols/series.ts'
 import { ascii, fieldText, measurementText, tagOf, tagText, utf8 } from './line.ts'
 import type { Lines } from './line.ts'
 

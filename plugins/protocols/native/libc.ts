@@ -41,6 +41,7 @@ export interface Libc {
   send(fd: number, bytes: Pointer, length: number, flags: number): number
   recv(fd: number, bytes: Pointer, length: number, flags: number): number
   eventfd(initial: number, flags: number): number
+  ioctl(fd: number, request: number, argument: Pointer): number
   close(fd: number): number
   /** errno of the last call of this thread. */
   errno(): number
@@ -76,6 +77,7 @@ export async function loadLibc(): Promise<Libc> {
       send: declare('int64_t send(int, const void *, size_t, int)'),
       recv: declare('int64_t recv(int, void *, size_t, int)'),
       eventfd: declare('int eventfd(unsigned int, int)'),
+      ioctl: declare('int ioctl(int, unsigned long, void *)'),
       close: declare('int close(int)'),
       errno: () => koffi.errno(),
       address: (of) => koffi.address(of),

@@ -1,13 +1,13 @@
-// Opens the embedded broker's ports, plain and TLS, and tells for which collector a client's certificate speaks.
+// Opens an embedded broker's ports, plain and TLS, and tells for which collector a client's certificate speaks.
 import { once } from 'node:events'
 import { createServer as createTcpServer } from 'node:net'
 import type { AddressInfo, Server, Socket } from 'node:net'
 import { TLSSocket, createServer as createTlsServer } from 'node:tls'
 import type * as z from 'zod'
-import type { Log } from '../plugins/contract/define.ts'
-import { messageOf } from '../plugins/contract/errors.ts'
-import type { Address, tls } from '../plugins/contract/settings.ts'
-import { listenAll, printHost, readServerTls } from '../plugins/protocols/otlp/listen.ts'
+import type { Log } from '../../contract/define.ts'
+import { messageOf } from '../../contract/errors.ts'
+import type { Address, tls } from '../../contract/settings.ts'
+import { listenAll, printHost, readServerTls } from '../otlp/listen.ts'
 
 export interface ListenOptions {
   listen: readonly Address[]

@@ -1,10 +1,10 @@
 // What a data point has beside one number, as exact JSON: buckets of histograms, quantiles of summaries, exemplars
 // (opentelemetry-proto metrics/v1). Rare beside plain points, so here objects are built.
-import { attributesOf } from '../../plugins/contract/any-value.ts'
-import type { MetricType, PointCursor } from '../../plugins/contract/point-cursor.ts'
-import { Reader } from '../../plugins/contract/wire.ts'
-import type { Json } from '../query.ts'
-import { jsonObject } from './json-text.ts'
+import { attributesOf } from '../contract/any-value.ts'
+import type { MetricType, PointCursor } from '../contract/point-cursor.ts'
+import { Reader } from '../contract/wire.ts'
+import { jsonObject } from './log-json.ts'
+import type { Json } from './log-json.ts'
 
 export interface PointDetail {
   /** JSON, or empty. */

@@ -1,9 +1,9 @@
-// Stands between a client's socket and the embedded broker: ends the connection before an oversized packet is in memory,
+// Stands between a client's socket and an embedded broker: ends the connection before an oversized packet is in memory,
 // and keeps count of what a slow reader has not taken, so that the broker never waits for one client while others have
 // something to say.
 import type { Socket } from 'node:net'
 import { Duplex } from 'node:stream'
-import { PacketFrames, connectType } from '../plugins/protocols/mqtt-frames.ts'
+import { PacketFrames, connectType } from '../mqtt-frames.ts'
 
 export interface ConnectionLimits {
   /** The largest packet. */

@@ -1,0 +1,97 @@
+// What waits for one local subscriber: Records in groups that go out together, bounded in bytes. Nobody waits for room: when
+// there is none the oldest goes, and is counted, so that whoever reads on is told what is missing.
+import { batchLimits } from '../plugins/contract/index.ts'
+import type { Class, Records, Signal } from '../plugins/contract/index.ts'
+import { Fifo } from './fifo.ts'
+import { heldBy } from './tail.ts'
+
+/** Records of one device, class and signal; requests concatenate, so their bytes in a row are one request. */
+export interface Group {
+  readonly device: string
+  readonly class: Class
+  readonly signal: Signal
+  readonly parts: Uint8Array[]
+  count: number
+  /** Of the request. */
+  size: number
+  /** What it keeps in memory. */
+  held: number
+  from: bigint
+  to: bigint
+}
+
+export class Inbox {
+  readonly #limit: number
+  readonly #onMissed: (records: number) => void
+  readonly #waiting = new Fifo<Group>()
+  /** Those that still take more, by device, class and signal. */
+  readonly #open = new Map<string, Group>()
+  #bytes = 0
+  #missed = 0
+
+  constructor(limit: number, onMissed: (records: number) => void) {
+    this.#limit = limit
+    this.#onMissed = onMissed
+  }
+
+  get bytes(): number {
+    return this.#bytes
+  }
+
+  get isEmpty(): boolean {
+    return this.#waiting.size === 0
+  }
+
+  /** Takes Records in, whatever has to go for them. */
+  offer(records: Records): void {
+    const held = heldBy(records)
+    if (held > this.#limit) return this.miss(records.count)
+    while (this.#bytes + held > this.#limit) {
+      const oldest = this.take()
+      if (!oldest) break
+      this.miss(oldest.count)
+    }
+    const key = keyOf(records)
+    let group = this.#open.get(key)
+    if (!group) {
+      const { device, class: name, signal, from, to } = records
+      group = { device, class: name, signal, parts: [], count: 0, size: 0, held: 0, from, to }
+      this.#open.set(key, group)
+      this.#waiting.push(group)
+    }
+    group.parts.push(records.bytes)
+    group.count += records.count
+    group.size += records.bytes.length
+    group.held += held
+    if (records.from < group.from) group.from = records.from
+    if (records.to > group.to) group.to = records.to
+    this.#bytes += held
+    if (group.count >= batchLimits.records || group.size >= batchLimits.bytes) this.#open.delete(key)
+  }
+
+  /** The oldest group; it is not added to any more. */
+  take(): Group | undefined {
+    const group = this.#waiting.shift()
+    if (!group) return undefined
+    const key = keyOf(group)
+    if (this.#open.get(key) === group) this.#open.delete(key)
+    this.#bytes -= group.held
+    return group
+  }
+
+  /** Counts records that the subscriber will not see. */
+  miss(records: number): void {
+    this.#missed += records
+    this.#onMissed(records)
+  }
+
+  /** Missed since the last call: for the one to tell the subscriber. */
+  takeMissed(): number {
+    const missed = this.#missed
+    this.#missed = 0
+    return missed
+  }
+}
+
+const keyOf = ({ signal, class: name, device }: Pick<Group, 'signal' | 'class' | 'device'>): string =>
+  `${signal} ${name} ${device}`
