@@ -22,7 +22,8 @@ export interface GuardOptions {
 }
 
 const mostUrl = 8192
-const mostBody = 65_536
+/** A configuration of 128 KiB, as JSON at its worst. */
+const mostBody = 1024 * 1024
 
 export function guard(options: GuardOptions): MiddlewareHandler {
   const loopbackOnly = options.hosts.every(isLoopback)
