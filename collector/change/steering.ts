@@ -112,10 +112,11 @@ export class Steering implements Changes {
       this.#refine()
       await runtime.apply(this.#inForce.config)
     }
-    if (kept.state.trial) this.#watch()
+    // One more window; a second restart ends it.
+    if (kept.state.trial) this.#watch(kept.state.trial.windowMs)
     signal.addEventListener('abort', () => this.#trial.abort(), { once: true })
-    void clock.every(tickMs, signal, () => this.#queue('counting verbosities', () => this.#count()))
-    void clock.every(labelsMs, signal, () => this.#queue('reading labels', () => this.#reread()))
+    void clock.every(tickMs, signal, () => this.#soon('counting verbosities', () => this.#count()))
+    void clock.every(labelsMs, signal, () => this.#soon('reading labels', () => this.#reread()))
   }
 
   /** The device's own configuration has changed; it is in force unless another one was applied. */
@@ -138,21 +139,21 @@ export class Steering implements Changes {
 
   hear(desired: unknown): void {
     const parsed = desiredSchema.safeParse(desired)
-    if (parsed.success) void this.#queue('wish', () => this.#heed(parsed.data)).catch(() => undefined)
+    if (parsed.success) void this.#soon('wish', () => this.#heed(parsed.data))
     else this.#options.log.warn('a wish is malformed', { problem: messageOf(parsed.error).slice(0, 300) })
   }
 
   confirm(trial: string): void {
     const { state } = this.#options.kept
     if (state.trial?.id !== trial || !this.#isTrialApplied) return
-    void this.#queue('confirmation', async () => {
+    void this.#soon('confirmation', async () => {
       if (state.trial?.id !== trial) return
       state.applied = state.trial.configuration
       this.#settle('in_force')
       await this.#options.kept.save()
       this.#options.log.info('the configuration has proved itself', { hash: this.#inForce.hash })
       this.#tell()
-    }).catch(() => undefined)
+    })
   }
 
   report(): Reported {
@@ -219,6 +220,7 @@ export class Steering implements Changes {
       return kept.save()
     }
     const { trial: windowMs } = this.#inForce.config.collector
+    const began = this.#options.clock.elapsedMs()
     this.#trial.abort()
     this.#isTrialApplied = false
     state.trial = { id: ulid(), configuration: target, starts: 0, windowMs }
@@ -230,11 +232,11 @@ export class Steering implements Changes {
     } catch (error) {
       return this.#goBack('refused', messageOf(error))
     }
-    this.#watch()
+    return this.#watch(windowMs - (this.#options.clock.elapsedMs() - began))
   }
 
-  /** Counts the time within which somebody must have heard of it. */
-  #watch(): void {
+  /** From now on a report of it proves that it works; without one it ends after `leftMs`. */
+  #watch(leftMs: number): void {
     const { kept, clock } = this.#options
     const { trial } = kept.state
     if (!trial) return
@@ -243,13 +245,13 @@ export class Steering implements Changes {
     this.#isTrialApplied = true
     const { signal } = this.#trial
     void clock.every(repeatReportMs, signal, () => this.#tell())
-    clock.delay(windowMs, signal).then(
+    clock.delay(Math.max(0, leftMs), signal).then(
       () =>
-        this.#queue('roll-back', async () => {
+        this.#soon('roll-back', async () => {
           if (kept.state.trial?.id !== id) return
           await this.#goBack('rolled_back', `it did not reach the aggregator within ${windowMs / 1000} s`)
           this.#tell()
-        }).catch(() => undefined),
+        }),
       () => undefined,
     )
   }
@@ -339,6 +341,11 @@ export class Steering implements Changes {
     const done = this.#work.then(task)
     this.#work = done.catch((error: unknown) => this.#options.log.error('a change failed', { what, error }))
     return done
+  }
+
+  /** Its failure is told in the log. */
+  #soon(what: string, task: () => Promise<void> | void): Promise<void> {
+    return this.#queue(what, task).catch(() => undefined)
   }
 
   #tell(): void {
