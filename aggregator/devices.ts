@@ -227,7 +227,7 @@ export function openDevices(table: JournalTable, clock: Clock, log: Log): Device
 }
 
 const pairsOf = (labels: Readonly<Record<string, string>>): string =>
-  JSON.stringify(Object.entries(labels).toSorted())
+  JSON.stringify(Object.entries(labels).toSorted(([one], [other]) => (one < other ? -1 : 1)))
 
 function decode(value: Uint8Array): Entry {
   const { lastSeen, ...rest } = JSON.parse(Buffer.from(value).toString()) as Omit<

@@ -18,9 +18,9 @@ export interface WaitOptions extends AskOptions {
 /** What of a device is waited for, and how it can go wrong. */
 export interface Awaited {
   what: string
-  isDone(one: DeviceChange): boolean
+  isDone: (one: DeviceChange) => boolean
   /** Why it went wrong. */
-  wrong(one: DeviceChange): string | undefined
+  wrong: (one: DeviceChange) => string | undefined
 }
 
 const bad = ['refused', 'rolled_back', 'drift']

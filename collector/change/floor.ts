@@ -17,10 +17,10 @@ interface Way {
 }
 
 export interface FloorsParts {
-  meter(): Meter
-  logger(pipeline: string): Logger
+  meter: () => Meter
+  logger: (pipeline: string) => Logger
   /** Makes a processor of that component with another configuration. */
-  make(component: ProcessorComponent, config: unknown): Stage
+  make: (component: ProcessorComponent, config: unknown) => Stage
 }
 
 /** Chains with a floor, made once for each pipeline and source that has one. */

@@ -42,7 +42,7 @@ export interface ChangesOptions {
   /** Problems of a configuration that show here; the device decides. */
   check(text: string): Promise<ReportedProblem[]>
   /** Whether rollouts and repairs are for this aggregator, where several share the journal. */
-  isLeader(): boolean
+  isLeader: () => boolean
   clock: Clock
   log: Log
 }

@@ -42,11 +42,11 @@ export interface RolloutParts {
   table: Table
   log: Log
   nowMs: () => number
-  states(devices: readonly string[]): Promise<DeviceChange[]>
+  states: (devices: readonly string[]) => Promise<DeviceChange[]>
   /** Records that each has lost up to now. */
-  losses(devices: readonly string[]): Promise<ReadonlyMap<string, number>>
+  losses: (devices: readonly string[]) => Promise<ReadonlyMap<string, number>>
   /** Wishes for the configuration of that rollout. */
-  tell(devices: readonly string[], row: { id: string; hash: string; by: string }): Promise<void>
+  tell: (devices: readonly string[], row: { id: string; hash: string; by: string }) => Promise<void>
 }
 
 export class Rollouts {

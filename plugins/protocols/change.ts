@@ -2,7 +2,6 @@
 // `config/reported`. Both are retained, both are whole: a newer one replaces the one before it.
 import { createHash } from 'node:crypto'
 import * as z from 'zod'
-import { isDeviceId } from '../contract/batch.ts'
 
 /** The least severe first; each is the lowest that a source lets through while its verbosity is set. */
 export const severityNames = ['trace', 'debug', 'info', 'warn', 'error', 'fatal'] as const
