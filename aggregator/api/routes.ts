@@ -58,7 +58,7 @@ export function createRoutes(parts: ApiParts, stopping: AbortSignal): OpenAPIHon
 
 type Admitted = <T>(context: Context, task: (signal: AbortSignal) => Promise<T>) => Promise<T>
 
-function addState(app: OpenAPIHono, { health, devices }: ApiParts): void {
+function addState(app: OpenAPIHono, { health, devices, changes }: ApiParts): void {
   app.openapi(
     createRoute({
       method: 'get',
@@ -106,7 +106,10 @@ function addState(app: OpenAPIHono, { health, devices }: ApiParts): void {
     }),
     async (context) => {
       const { device } = context.req.valid('param')
-      if ((await devices.remove(device)) === 'removed') return context.json({ removed: device }, 200)
+      if ((await devices.remove(device)) === 'removed') {
+        await changes.forget(device)
+        return context.json({ removed: device }, 200)
+      }
       return context.json({ error: { code: 'NO_SUCH_DEVICE', message: `there is no device ${device}` } }, 404)
     },
   )

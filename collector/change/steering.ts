@@ -225,7 +225,12 @@ export class Steering implements Changes {
     this.#isTrialApplied = false
     state.trial = { id: ulid(), configuration: target, starts: 0, windowMs }
     state.outcome = { ...about, state: 'trial', reason: '', problems }
-    await kept.save()
+    try {
+      await kept.save()
+    } catch (error) {
+      // Tried all the same, it would come back neither over a kill nor after one.
+      return this.#settle('refused', `it cannot be kept here: ${messageOf(error)}`)
+    }
     log.info('a configuration from the aggregator is tried', { by, hash: found.hash, windowMs })
     try {
       await this.#enforce(found)

@@ -57,6 +57,8 @@ export interface RunningChanges extends FleetChanges {
 const stepMs = 1000
 const mendMs = 5000
 const pruneMs = 3_600_000
+/** A rollout is one row, and a message of Kafka takes a megabyte. */
+const mostOfRollout = 10_000
 /** Wishes that are written at once. */
 const width = 50
 
@@ -147,6 +149,9 @@ class Changes implements RunningChanges {
       await this.#wish(devices, hash, by)
       return answer
     }
+    if (devices.length > mostOfRollout) {
+      throw new PermanentError('INPUT_TOO_LARGE', `a rollout may have ${mostOfRollout} devices`)
+    }
     const id = ulid()
     const online = new Map((await this.list(devices)).map((one) => [one.device, one.online]))
     const chosen = devices.map((device) => ({ device, online: online.get(device) ?? false }))
@@ -183,6 +188,14 @@ class Changes implements RunningChanges {
         throw new PermanentError('INPUT_TOO_LARGE', `a device may have ${mostLabels} labels`)
       }
       return { ...wish, labels: all }
+    })
+  }
+
+  forget(device: string): Promise<void> {
+    return this.#alone(async () => {
+      await this.#wishes.forget(device)
+      this.#reported.delete(device)
+      await this.#publisher.clear(device)
     })
   }
 

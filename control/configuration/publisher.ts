@@ -45,6 +45,15 @@ export class Publisher {
     }
   }
 
+  /** Takes away what is retained of a collector. */
+  async clear(collector: string): Promise<void> {
+    const { bus, root } = this.#options
+    const { desired, reported } = topics(root)
+    for (const topic of [desired(collector), reported(collector)]) {
+      await bus.publish(topic, '', { retain: true, qos: 1 })
+    }
+  }
+
   /** Publishes what the broker does not hold as it is wished. */
   async mend(): Promise<void> {
     const { wishes, bus, root } = this.#options

@@ -115,7 +115,7 @@ export class Rollouts {
     const members = row.devices.slice(0, reachOf(row))
     if (row.told < members.length) {
       const fresh = members.slice(row.told)
-      const lost = Object.fromEntries(await losses(fresh))
+      const lost = Object.fromEntries([...(await losses(fresh))].filter(([, count]) => count > 0))
       // Before they are told: whatever they lose from now on counts, also when this process is killed meanwhile.
       const counted = { ...row, lost: { ...lost, ...row.lost } }
       await this.#save(counted)

@@ -39,6 +39,8 @@ export const noWish: Wish = { revision: 0, configuration: null, verbosity: [], l
 export class Wishes {
   readonly #table: Table
   readonly #log: Log
+  /** Rows as they were read last: they are looked at every few seconds, and seldom change. */
+  readonly #read = new Map<string, { value: Uint8Array; wish: Wish }>()
 
   constructor(table: Table, log: Log) {
     this.#table = table
@@ -57,6 +59,11 @@ export class Wishes {
       const wish = this.#parse(collector, value)
       if (wish) yield [collector, wish]
     }
+  }
+
+  async forget(collector: string): Promise<void> {
+    this.#read.delete(collector)
+    await this.#table.set(wishPrefix + collector, undefined)
   }
 
   set(collector: string, wish: Wish): Promise<void> {
@@ -92,8 +99,12 @@ export class Wishes {
   }
 
   #parse(collector: string, value: Uint8Array): Wish | undefined {
+    const known = this.#read.get(collector)
+    if (known && Buffer.compare(known.value, value) === 0) return known.wish
     try {
-      return wishSchema.parse(JSON.parse(Buffer.from(value).toString()))
+      const wish = wishSchema.parse(JSON.parse(Buffer.from(value).toString()))
+      this.#read.set(collector, { value, wish })
+      return wish
     } catch (error) {
       this.#log.error('a wish cannot be read', { collector, error: messageOf(error) })
       return undefined

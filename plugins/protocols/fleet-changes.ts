@@ -95,6 +95,8 @@ export interface FleetChanges {
   endVerbosity(devices: readonly string[], source: string | undefined): Promise<void>
   /** By device and label; null takes one away, also what the device itself says. */
   setLabels(labels: ReadonlyMap<string, Readonly<Record<string, string | null>>>): Promise<void>
+  /** Nothing is wished of it any more, and what it reported is forgotten. */
+  forget(device: string): Promise<void>
   rollouts(): Promise<Rollout[]>
   /** Goes no further; what is in force stays. False where there is none that runs. */
   stopRollout(id: string, by: string): Promise<boolean>
