@@ -21,6 +21,8 @@ export interface Receiver {
   onTelemetry(message: TelemetryMessage): Promise<void>
   /** A birth or will. False: malformed, not to be kept. Those that are retained at the start come first. */
   onStatus(collector: string, payload: Uint8Array): boolean
+  /** What a collector reports of its configuration; empty where it is cleared. */
+  onReported?(collector: string, payload: Uint8Array): void
 }
 
 export interface BrokerCounters {
@@ -86,6 +88,7 @@ export class Admission {
       return undefined
     }
     if (packet.retain) await retained.set(topic, payload, packet.qos)
+    if (kind.kind === 'reported') receiver.onReported?.(kind.collector, payload)
     return undefined
   }
 
@@ -115,7 +118,7 @@ export class Admission {
   }
 }
 
-type Kind = { refused: string } | { kind: 'telemetry' | 'status' | 'other'; collector: string }
+type Kind = { refused: string } | { kind: 'telemetry' | 'status' | 'reported' | 'other'; collector: string }
 
 /** What may be published: below a collector's own part of the tree, save what only the aggregator says. */
 function kindOf(root: string, topic: string, owner: string | undefined): Kind {
@@ -127,5 +130,8 @@ function kindOf(root: string, topic: string, owner: string | undefined): Kind {
   if (owner !== undefined && owner !== collector) return { refused: `this client speaks for ${owner} only` }
   if (kind === 'ack') return { refused: 'only the aggregator acknowledges' }
   if (kind === 'telemetry') return { kind: 'telemetry', collector }
+  // Its journal has what is wished, so that a wish from elsewhere would be one that nobody remembers.
+  if (kind === 'config' && more === 'desired') return { refused: 'only the aggregator says what is desired' }
+  if (kind === 'config' && more === 'reported') return { kind: 'reported', collector }
   return { kind: kind === 'status' && more === undefined ? 'status' : 'other', collector }
 }

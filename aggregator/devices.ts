@@ -42,6 +42,8 @@ const deviceLimit = 200_000
 export interface DeviceRegistry extends Devices {
   /** A birth or a will; `replayed` when it was only kept from before this aggregator started. */
   onStatus(status: Status, replayed: boolean): void
+  /** What a collector reports of its labels, sooner than its next birth. */
+  onLabels(device: string, labels: Readonly<Record<string, string>>): void
   /** A batch was taken in. */
   onBatch(header: Header): void
   /** Writes what is only in memory. */
@@ -179,8 +181,16 @@ export function openDevices(table: JournalTable, clock: Clock, log: Log): Device
     return false
   }
 
+  function onLabels(device: string, labels: Readonly<Record<string, string>>): void {
+    const entry = entries.get(device)
+    if (!entry || entry.collector !== device || pairsOf(entry.labels) === pairsOf(labels)) return
+    entry.labels = { ...labels }
+    save(entry)
+  }
+
   return {
     onStatus,
+    onLabels,
     onBatch,
     async list() {
       const now = clock.nowUnixNano()
@@ -215,6 +225,9 @@ export function openDevices(table: JournalTable, clock: Clock, log: Log): Device
     },
   }
 }
+
+const pairsOf = (labels: Readonly<Record<string, string>>): string =>
+  JSON.stringify(Object.entries(labels).toSorted(([one], [other]) => (one < other ? -1 : 1)))
 
 function decode(value: Uint8Array): Entry {
   const { lastSeen, ...rest } = JSON.parse(Buffer.from(value).toString()) as Omit<

@@ -108,6 +108,7 @@ export function createMqttIngest(options: MqttIngestOptions): MqttIngest {
   function onState(collector: string, kind: 'status' | 'config', topic: string, payload: Buffer): void {
     const isStatus = kind === 'status' && payload.length > 0
     if (isStatus && !receiver.onStatus(collector, payload)) return
+    if (topic === names.reported(collector)) receiver.onReported?.(collector, payload)
     if (states.set(topic, payload)) return
     counters.refused++
     log.warn('state not kept: there is too much', { topic: topic.slice(0, 300), bytes: payload.length })

@@ -10,6 +10,7 @@
 import { parseStreamKey } from '../plugins/contract/batch.ts'
 import type { Clock, Log } from '../plugins/contract/define.ts'
 import { messageOf } from '../plugins/contract/errors.ts'
+import { lossReasons } from '../plugins/contract/signal.ts'
 import type { Dropped } from '../plugins/contract/signal.ts'
 import { IntervalSet } from './intervals.ts'
 import type { Range } from './intervals.ts'
@@ -55,6 +56,16 @@ export interface RunningLedger extends Ledger {
   run(intervalMs: number, signal: AbortSignal): Promise<void>
   /** Streams of which acknowledged batches are gone. */
   lost(): number
+}
+
+/** Records that each device has lost, for want of room or because nobody could take them. */
+export function lossesOf({ streams }: LedgerReport): ReadonlyMap<string, number> {
+  const losses = new Map<string, number>()
+  for (const { device, dropped } of streams) {
+    const lost = lossReasons.reduce((sum, reason) => sum + (dropped[reason] ?? 0), 0)
+    losses.set(device, (losses.get(device) ?? 0) + lost)
+  }
+  return losses
 }
 
 /** Acknowledged up to an end of the journal: once the writer is past it, all of it must have been written. */

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { setFlagsFromString } from 'node:v8'
 import { ulid } from 'ulid'
 import { systemClock as clock } from '../collector/clock.ts'
+import type { Problem } from '../collector/problems.ts'
 import { identityFile, resolveIdentity } from '../collector/identity.ts'
 import { Logger } from '../collector/logger.ts'
 import { streamKey } from '../plugins/contract/batch.ts'
@@ -16,6 +17,8 @@ import { ports } from '../plugins/contract/options.ts'
 import type { ProgramOptions } from '../plugins/contract/options.ts'
 import type { Address } from '../plugins/contract/settings.ts'
 import type { Status } from '../plugins/protocols/topics.ts'
+import { openChanges } from '../control/configuration/changes.ts'
+import type { RunningChanges } from '../control/configuration/changes.ts'
 import { startApi } from './api/server.ts'
 import { loadConfig } from './config.ts'
 import { openDevices } from './devices.ts'
@@ -25,7 +28,7 @@ import { forgetSettled } from './forgetting.ts'
 import { openHandover } from './handover.ts'
 import { followAccounts, followStreams } from './followed.ts'
 import { openJournal } from './journal/open.ts'
-import { openLedger } from './ledger.ts'
+import { lossesOf, openLedger } from './ledger.ts'
 import { openLive } from './live.ts'
 import { measuresOf } from './measures.ts'
 import { exportMetrics, prometheusText } from './metrics.ts'
@@ -101,6 +104,7 @@ export async function main(options: ProgramOptions): Promise<void> {
   open.defer(() => devices.flush())
 
   let mqtt: Mqtt | undefined
+  let changes: RunningChanges | undefined
   let replaying = true
   const passBirth = { to: (_status: Status): void => undefined }
   const ingest = open.use(
@@ -186,10 +190,27 @@ export async function main(options: ProgramOptions): Promise<void> {
       portOffset: options.portOffset,
       ingest,
       retained: journal.table('dpulse_retained'),
+      onReported: (collector, payload) => changes?.onReported(collector, payload),
       log,
       clock,
     }),
   )
+  changes = openChanges({
+    registry: journal.table('dpulse_registry'),
+    operations: journal.table('dpulse_operations'),
+    bus: mqtt,
+    root: config.mqtt.root,
+    devices: () => devices.list(),
+    onLabels: (device, labels) => devices.onLabels(device, labels),
+    losses: async (chosen) => lossesOf(await ledger.report(chosen)),
+    check: checkElsewhere,
+    // Where several share the journal, the owner of one partition looks after what only one may do.
+    isLeader: () => shared?.owned().has(shared.partitionOf('control')) ?? true,
+    clock,
+    log,
+  })
+  const changing = changes.run(signal)
+  changing.catch((error: unknown) => log.error('control ended', { error: messageOf(error) }))
   for (const address of mqtt.addresses) addresses.push({ name: 'mqtt', address })
   replaying = false
 
@@ -232,6 +253,8 @@ export async function main(options: ProgramOptions): Promise<void> {
       queries: store.queries,
       ledger,
       devices,
+      changes,
+      login: config.mqtt.login,
       live: openLive(ingest, clock, (header, index) => recordId(streamKey(header), header.seq, index)),
       health: {
         parts: () => [
@@ -282,6 +305,15 @@ export async function main(options: ProgramOptions): Promise<void> {
   parent.ready(addresses, [])
   await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }))
   await Promise.all([api.closed, otlp.closed])
+}
+
+/** What a configuration of a collector shows without that collector; its plugins are loaded when one is asked about. */
+async function checkElsewhere(text: string): Promise<Problem[]> {
+  const [{ definitions }, { parseAndCheck }] = await Promise.all([
+    import('../collector/main.ts'),
+    import('../collector/check.ts'),
+  ])
+  return (await parseAndCheck(text, 'collector.yaml', definitions, { elsewhere: true })).problems
 }
 
 const loopback = (port: number): Address[] => [

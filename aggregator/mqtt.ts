@@ -22,6 +22,8 @@ export interface MqttOptions {
   ingest: Ingest
   /** The journal's table `dpulse_retained`. */
   retained: JournalTable
+  /** What a collector reports of its configuration. */
+  onReported: (collector: string, payload: Uint8Array) => void
   log: Log
   clock: Clock
 }
@@ -45,7 +47,16 @@ export async function openMqtt(options: MqttOptions): Promise<Mqtt> {
   return urls ? openExternal(options, urls) : openEmbedded(options)
 }
 
-async function openEmbedded({ config, portOffset, ingest, retained, log }: MqttOptions): Promise<Mqtt> {
+/** Batches and births are for the ingest, reports for whoever keeps the wishes. */
+const receiverOf = ({ ingest, onReported }: MqttOptions) => ({
+  onTelemetry: ingest.onTelemetry.bind(ingest),
+  onStatus: ingest.onStatus.bind(ingest),
+  room: ingest.room.bind(ingest),
+  onReported,
+})
+
+async function openEmbedded(options: MqttOptions): Promise<Mqtt> {
+  const { config, portOffset, retained, log } = options
   const port = ports.mqtt + portOffset
   const loopback: Address[] = [
     { host: '127.0.0.1', port },
@@ -59,7 +70,7 @@ async function openEmbedded({ config, portOffset, ingest, retained, log }: MqttO
     limits: { connections: config.max_connections },
     ...(config.tls && { tls: config.tls }),
     ...(config.login && { login: config.login }),
-    receiver: ingest,
+    receiver: receiverOf(options),
   })
   return {
     addresses: broker.addresses.map((address) => `mqtt://${address}`),
@@ -73,14 +84,15 @@ async function openEmbedded({ config, portOffset, ingest, retained, log }: MqttO
   }
 }
 
-function openExternal({ config, ingest, log, clock }: MqttOptions, urls: readonly string[]): Mqtt {
+function openExternal(options: MqttOptions, urls: readonly string[]): Mqtt {
+  const { config, log, clock } = options
   const { protocol_version: protocolVersion, ...login } = config.external ?? {}
   const client = createMqttIngest({
     ...login,
     protocolVersion,
     urls,
     root: config.root,
-    receiver: ingest,
+    receiver: receiverOf(options),
     log,
     clock,
   })

@@ -4,7 +4,7 @@ import { messageOf } from '../plugins/contract/index.ts'
 import type { Definition } from '../plugins/contract/index.ts'
 import { systemClock } from './clock.ts'
 import { parseConfig } from './config.ts'
-import type { CollectorConfig, Problem } from './config.ts'
+import type { CollectorConfig, ParseLimits, Parsed, Problem } from './config.ts'
 import type { CollectorIdentity } from './context.ts'
 import { Logger } from './logger.ts'
 import { Measures } from './measure.ts'
@@ -21,14 +21,26 @@ export async function checkConfig(
   file: string,
   definitions: readonly Definition[],
 ): Promise<Problem[]> {
-  const { config, problems } = await parseConfig(text, file, definitions)
-  if (!config) return problems
+  return (await parseAndCheck(text, file, definitions)).problems
+}
+
+/** The same, with the configuration where there is no error. */
+export async function parseAndCheck(
+  text: string,
+  file: string,
+  definitions: readonly Definition[],
+  limits: ParseLimits = {},
+): Promise<Parsed> {
+  const { config, problems } = await parseConfig(text, file, definitions, limits)
+  if (!config) return { config, problems }
   const found = new Problems(text)
   found.problems.push(...problems)
   buildProblems(config, found)
-  absent(config, found)
+  // What another machine has cannot be seen from here.
+  if (limits.elsewhere !== true) absent(config, found)
   found.sort()
-  return found.problems
+  const isFine = !found.problems.some(({ severity }) => severity === 'error')
+  return { config: isFine ? config : undefined, problems: found.problems }
 }
 
 /** Secrets and files of TLS that this machine lacks, which may not be the one that it runs on: warnings. */

@@ -36,6 +36,8 @@ export interface CollectorConfig {
   collector: Outline['collector']
   api: Outline['api']
   maxDisk: number | undefined
+  /** Modules with further plugins, as they were named. */
+  modules: readonly string[]
   sources: SourceComponent[]
   processors: ProcessorComponent[]
   exporters: ExporterComponent[]
@@ -48,13 +50,22 @@ export interface Parsed {
   problems: Problem[]
 }
 
+/** What may be done for a text that comes from afar: by whoever wrote it nothing is loaded that was not meant to be. */
+export interface ParseLimits {
+  /** Modules that may be loaded; a text that names another one is refused. All where absent. */
+  modules?: readonly string[]
+  /** No module is loaded, and a plugin that is not known here is a warning: another machine decides. */
+  elsewhere?: boolean
+}
+
 /** `file` is for what the text refers to and for messages; it is not read. */
 export async function parseConfig(
   text: string,
   file: string,
   builtIn: readonly Definition[],
+  limits: ParseLimits = {},
 ): Promise<Parsed> {
-  const checker = new Checker(text)
+  const checker = new Checker(text, limits)
   const raw = checker.plain()
   if (raw === undefined) return { config: undefined, problems: checker.problems }
   const base = outline.safeParse(raw)
@@ -62,7 +73,8 @@ export async function parseConfig(
   // Components are looked at even where the outline has problems, so that all are told at once.
   const given = record(raw)
   const plugins = Array.isArray(given.plugins) ? given.plugins.filter((one) => typeof one === 'string') : []
-  const definitions = await loadPlugins(plugins, file, builtIn, checker)
+  const definitions =
+    limits.elsewhere === true ? builtIn : await loadPlugins(plugins, file, builtIn, checker, limits.modules)
   const sources = checker.components(given.sources, 'sources', 'source', definitions)
   const processors = checker.components(given.processors, 'processors', 'processor', definitions)
   const exporters = checker.exporters(given.exporters, definitions)
@@ -74,7 +86,17 @@ export async function parseConfig(
   const { collector, api, max_disk: maxDisk, pipelines } = base.data
   const list = Object.entries(pipelines).map(([id, pipeline]) => ({ id, ...pipeline }))
   // Named only in a pipeline, `dpulse` is the collector's own measurements with their defaults.
-  const config = { collector, api, maxDisk, sources, processors, exporters, subscribers, pipelines: list }
+  const config = {
+    collector,
+    api,
+    maxDisk,
+    modules: plugins,
+    sources,
+    processors,
+    exporters,
+    subscribers,
+    pipelines: list,
+  }
   return { config, problems: checker.problems }
 }
 
@@ -83,10 +105,15 @@ async function loadPlugins(
   file: string,
   builtIn: readonly Definition[],
   checker: Checker,
+  allowed: readonly string[] = modules,
 ): Promise<Definition[]> {
   const definitions = [...builtIn]
   for (const [index, module] of modules.entries()) {
     const path = ['plugins', index]
+    if (!allowed.includes(module)) {
+      checker.problem(path, `${module} may be loaded only where the device's own file names it`)
+      continue
+    }
     try {
       // A path is relative to the file; a bare name is a package.
       const isPath = module.startsWith('.') || module.startsWith('/')
@@ -125,6 +152,13 @@ interface ByKind {
 }
 
 class Checker extends Problems {
+  readonly #limits: ParseLimits
+
+  constructor(text: string, limits: ParseLimits) {
+    super(text)
+    this.#limits = limits
+  }
+
   components<K extends keyof ByKind>(
     given: unknown,
     section: string,
@@ -146,6 +180,7 @@ class Checker extends Problems {
             `${kind} type`,
             known.map(({ name }) => name),
           ),
+          this.#limits.elsewhere === true ? 'warning' : 'error',
         )
         continue
       }

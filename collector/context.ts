@@ -2,6 +2,7 @@
 import { encodeResource } from '../plugins/contract/index.ts'
 import type {
   Attributes,
+  Changes,
   Checkpoint,
   Class,
   Clock,
@@ -21,8 +22,8 @@ export interface CollectorIdentity {
   since: string
   hostname: string
   arch: string
-  /** Configured; as attributes they stand under `dpu.`. */
-  labels: Record<string, string>
+  /** As attributes they stand under `dpu.`. Replaced as a whole when they change: Resources made after that have the new ones. */
+  labels: Readonly<Record<string, string>>
   /** Where the device's name comes from. */
   identity: string
   portOffset: number
@@ -37,6 +38,7 @@ export interface ComponentParts {
   dropped: (name: Class, reason: DropReason, count: number) => void
   status?: () => Pick<CollectorStatus, 'devices' | 'session' | 'ended' | 'held'>
   listeners?: Set<() => void>
+  changes?: Changes | undefined
 }
 
 /** The attributes of every Resource of this machine. */
@@ -53,7 +55,8 @@ export const resourceAttributes = (identity: CollectorIdentity): Attributes => (
 const mostCached = 64
 
 export function contextOf(identity: CollectorIdentity, parts: ComponentParts): Context {
-  const base = resourceAttributes(identity)
+  let { labels } = identity
+  let base = resourceAttributes(identity)
   const cache = new Map<string, Uint8Array>()
   const listeners = parts.listeners ?? new Set()
   return {
@@ -64,7 +67,13 @@ export function contextOf(identity: CollectorIdentity, parts: ComponentParts): C
     device: identity.device,
     collector: identity.collector,
     portOffset: identity.portOffset,
+    ...(parts.changes && { changes: parts.changes }),
     resource(attributes = {}) {
+      if (labels !== identity.labels) {
+        labels = identity.labels
+        base = resourceAttributes(identity)
+        cache.clear()
+      }
       const key = cacheKey(attributes)
       const known = key === undefined ? undefined : cache.get(key)
       if (known) return known
@@ -78,9 +87,9 @@ export function contextOf(identity: CollectorIdentity, parts: ComponentParts): C
     ready: (address) => parts.ready(address),
     dropped: (name, reason, count) => parts.dropped(name, reason, count),
     status() {
-      const { collector, instance, version, since, hostname, arch, labels } = identity
+      const { collector, instance, version, since, hostname, arch } = identity
       const own = parts.status?.() ?? { devices: [identity.device], session: '', ended: [], held: [] }
-      const shown = { collector, instance, version, since, hostname, arch, labels: { ...labels } }
+      const shown = { collector, instance, version, since, hostname, arch, labels: { ...identity.labels } }
       return { ...shown, identity: identity.identity, ...own }
     },
     onStatusChange(listener) {

@@ -51,15 +51,8 @@ export async function detectConfig(
   }
   const ids = [...sources.map(({ id }) => id), 'dpulse']
   const pipeline = { id: 'default', sources: ids, processors: [], exporters: ['aggregator'] }
-  const config = {
-    collector,
-    api,
-    maxDisk: undefined,
-    sources,
-    processors: [],
-    exporters: [exporter],
-    subscribers: [],
-  }
+  const rest = { collector, api, maxDisk: undefined, modules: [], subscribers: [] }
+  const config = { ...rest, sources, processors: [], exporters: [exporter] }
   return { config: { ...config, pipelines: [pipeline] }, leftOut }
 }
 

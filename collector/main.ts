@@ -16,6 +16,10 @@ import type { LeftOut, Part } from '../plugins/contract/parent.ts'
 import { plugins } from '../plugins/index.ts'
 import { LogLockedError, openLog } from '../plugins/protocols/log/index.ts'
 import type { Log } from '../plugins/protocols/log/index.ts'
+import { openKept } from './change/kept.ts'
+import { Steering } from './change/steering.ts'
+import type { Base } from './change/in-force.ts'
+import { bootClock } from './change/verbosity.ts'
 import { startApi } from './api.ts'
 import type { Api } from './api.ts'
 import { systemClock as clock } from './clock.ts'
@@ -58,11 +62,22 @@ export async function main(options: ProgramOptions, version: string): Promise<vo
   for (const problem of loaded.warnings) log.warn('configuration', { problem })
   const directory = join(options.data, 'collector')
   await mkdir(directory, { recursive: true, mode: 0o700 })
-  const disk = Math.floor((options.maxDisk ?? loaded.config.maxDisk ?? defaultDisk) * diskShare)
   const identity = await identityOf(options, loaded.config, version)
+  const steering = new Steering({
+    kept: await openKept(directory, logger.for('change')),
+    base: baseOf(options, loaded),
+    identity,
+    definitions,
+    clock,
+    boot: bootClock(),
+    log: logger.for('change'),
+  })
+  const config = await steering.begin()
+  identity.labels = steering.labels
+  const disk = Math.floor((options.maxDisk ?? config.maxDisk ?? defaultDisk) * diskShare)
   await using open = new AsyncDisposableStack()
   open.defer(() => logger.flush())
-  const buffer = open.use(await openBuffer(directory, disk, loaded.config, logger))
+  const buffer = open.use(await openBuffer(directory, disk, config, logger))
 
   let tell: () => void = () => undefined
   const runtime = new Runtime({
@@ -72,12 +87,13 @@ export async function main(options: ProgramOptions, version: string): Promise<vo
     logger,
     disk: disk * 0.9,
     onChange: () => tell(),
+    changes: steering,
   })
   open.defer(() => runtime.stop())
-  const api = await openApi(runtime, loaded.config, options, logger)
+  const api = await openApi(runtime, config, options, logger)
   if (api) open.use(api)
-  await runtime.apply(loaded.config)
-  for (const id of orphansOf(buffer, loaded.config)) {
+  await steering.start(runtime, signal)
+  for (const id of orphansOf(buffer, config)) {
     log.warn('the buffer holds batches of an exporter that is not configured any more', { exporter: id })
   }
 
@@ -95,10 +111,10 @@ export async function main(options: ProgramOptions, version: string): Promise<vo
   followChanges(options, loaded.text, signal, logger, async () => {
     const again = await load(options)
     for (const problem of again.warnings) log.warn('configuration', { problem })
-    if (JSON.stringify(again.config.collector) !== JSON.stringify(loaded.config.collector)) {
-      log.warn('id and labels of the collector change with its next start')
+    if (again.config.collector.id !== loaded.config.collector.id) {
+      log.warn('the id of the collector changes with its next start')
     }
-    await runtime.apply(again.config)
+    await steering.rebase(baseOf(options, again))
     leftOut = again.leftOut
     tell()
   })
@@ -130,6 +146,13 @@ async function load(options: ProgramOptions): Promise<Loaded> {
   }
   return { config, leftOut: [], warnings: problems.map(textOf), text }
 }
+
+const baseOf = (options: ProgramOptions, { config, text }: Loaded): Base => ({
+  config,
+  text: options.config === undefined ? undefined : text,
+  // What a text from afar refers to is beside the device's own file, where it has one.
+  file: resolve(options.config ?? join(options.data, 'collector.yaml')),
+})
 
 async function identityOf(
   options: ProgramOptions,

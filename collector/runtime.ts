@@ -1,9 +1,11 @@
 // Builds what a configuration describes, starts it (exporters first, sources last), changes it while it runs without
 // touching what stays the same, and stops it in reverse, draining the buffers.
 import { PermanentError, lossReasons, messageOf } from '../plugins/contract/index.ts'
-import type { Clock, Dropped, Processor } from '../plugins/contract/index.ts'
+import type { Changes, Clock, Dropped, Processor } from '../plugins/contract/index.ts'
 import type { LeftOut, Part } from '../plugins/contract/parent.ts'
+import type { SeverityName } from '../plugins/protocols/change.ts'
 import type { Log } from '../plugins/protocols/log/index.ts'
+import { Floors } from './change/floor.ts'
 import { Chain } from './chain.ts'
 import type { Stage } from './chain.ts'
 import { checkpointOf } from './checkpoint.ts'
@@ -31,6 +33,8 @@ export interface RuntimeOptions {
   random?: () => number
   /** Something came up, failed or moved: `parts` answers anew. */
   onChange?: () => void
+  /** For exporters behind which somebody may change this collector. */
+  changes?: Changes
 }
 
 const sourceStopMs = 3000
@@ -67,6 +71,7 @@ export class Runtime {
   readonly #processors = new Map<string, ProcessorUnit>()
   readonly #exporters = new Map<string, ExporterUnit>()
   #pipelines: Pipeline[] = []
+  readonly #floors: Floors
   #changing: Promise<void> = Promise.resolve()
   /** Whose state of an earlier run was given back. */
   readonly #restored = new Set<string>()
@@ -82,11 +87,13 @@ export class Runtime {
     this.tail = new Tail(clock)
     this.measures.buffers = () =>
       this.exporters.map(({ component, outlet }) => gaugesOf(component.id, outlet))
-    this.measures.rules = () =>
-      [...this.#processors.values()].map(({ component, stage }) => ({
-        id: component.id,
-        counts: stage.processor.counts?.() ?? [],
+    this.measures.rules = () => {
+      const stages = [...this.#processors.values()].map(({ stage }) => stage)
+      return [...new Set([...stages, ...this.#floors.stages])].map(({ id, processor }) => ({
+        id,
+        counts: processor.counts?.() ?? [],
       }))
+    }
     this.#around = {
       identity,
       log,
@@ -96,8 +103,14 @@ export class Runtime {
       tail: this.tail,
       random: options.random ?? Math.random,
       onChange: () => options.onChange?.(),
+      changes: options.changes,
     }
     this.subscribers = new Subscribers(this.#around)
+    this.#floors = new Floors({
+      meter: () => this.measures.meter('verbosity', 'processor', 'severity'),
+      logger: (pipeline) => logger.for(pipeline),
+      make: (component, config) => this.#processor('', { ...component, config }).stage,
+    })
     void clock.every(flushEveryMs, this.#flushing.signal, () => {
       for (const { keeper } of this.#pipelines) keeper.flush(false).catch(() => undefined)
     })
@@ -116,6 +129,21 @@ export class Runtime {
     const change = this.#changing.then(() => this.#change(config))
     this.#changing = change.catch(() => undefined)
     return change
+  }
+
+  /** From the next records on; without a restart of anything. */
+  setVerbosity(floors: ReadonlyMap<string, SeverityName>): void {
+    this.#floors.severities = floors
+    for (const unit of this.sources) unit.routes = this.#routesOf(unit.component.id)
+    this.#forgetFloors()
+  }
+
+  /** In all Resources that are made from now on, and in what exporters say of this collector. */
+  setLabels(labels: Readonly<Record<string, string>>): void {
+    const { identity } = this.#around
+    if (JSON.stringify(labels) === JSON.stringify(identity.labels)) return
+    identity.labels = labels
+    for (const unit of this.exporters) unit.announce()
   }
 
   /** Sources end, buffers drain until the deadline and keep the rest on disk. */
@@ -210,6 +238,7 @@ export class Runtime {
       this.#sources,
       units.map((unit) => [unit.component.id, unit]),
     )
+    this.#forgetFloors()
     for (const unit of newSources) unit.supervised.start()
     this.#hasBegun = true
     for (const { component } of goneSources) {
@@ -263,7 +292,13 @@ export class Runtime {
   }
 
   #routesOf(source: string): Route[] {
-    return this.#pipelines.filter(({ sources }) => sources.includes(source))
+    const own = this.#pipelines.filter(({ sources }) => sources.includes(source))
+    if (!this.#floors.severities.has(source)) return own
+    return own.map((pipeline) => ({ ...pipeline, verbose: this.#floors.chainFor(pipeline, source) }))
+  }
+
+  #forgetFloors(): void {
+    this.#floors.keepOnly(new Set(this.sources.flatMap(({ routes }) => routes.map(({ verbose }) => verbose))))
   }
 
   /** Windows end, and what they made is handed over; a disk that does not answer is not waited for. */

@@ -2,6 +2,7 @@
 // front of each exporter.
 import * as z from 'zod'
 import { address, classes, duration, isDeviceId, size } from '../plugins/contract/index.ts'
+import { labelName } from '../plugins/protocols/change.ts'
 
 /** Ids are in the names of topics of the log and in metrics. */
 export const componentId = /^[a-z][a-z0-9_-]{0,63}$/
@@ -74,12 +75,17 @@ export const outline = z.strictObject({
           'Under which the collector speaks, and the device that it runs on; found out where absent.',
         ),
       labels: z
-        .record(
-          z.string().regex(/^[a-z][a-z0-9_.]{0,63}$/, 'expected small letters, digits, _ and .'),
-          z.string().max(256),
-        )
+        .record(z.string().regex(labelName, 'expected small letters, digits, _ and .'), z.string().max(256))
         .default({})
         .describe('Attributes of everything this machine says, under dpu.: site, rack, host, slot, tenant.'),
+      labels_file: z
+        .string()
+        .default('/etc/dpulse/labels.yaml')
+        .describe('YAML with further labels, which come before these; read again when it changes.'),
+      trial: duration
+        .refine((ms) => ms >= 1000 && ms <= 600_000, 'expected 1s to 10m')
+        .prefault('50s')
+        .describe('A configuration from the aggregator that does not reach it within this is rolled back.'),
     })
     .prefault({})
     .describe('Who this collector is.'),

@@ -3,6 +3,7 @@
 import { ulid } from 'ulid'
 import { isClass, isDeviceId, isSignal } from '../plugins/contract/index.ts'
 import type {
+  Changes,
   Class,
   Clock,
   DropReason,
@@ -36,6 +37,8 @@ export interface Surroundings {
   /** For those who look on. */
   tail: Tail
   random: () => number
+  /** For exporters behind which somebody may change this collector. */
+  changes?: Changes | undefined
   /** A component came up, failed or moved. */
   onChange: () => void
 }
@@ -43,6 +46,8 @@ export interface Surroundings {
 /** One pipeline as a source sees it. */
 export interface Route {
   chain: Chain
+  /** Instead of it for log lines, while the source has a verbosity of its own. */
+  verbose?: Chain | undefined
   keeper: Keeper
   outlets: readonly Outlet[]
   /** For those who read along behind the processors. */
@@ -101,7 +106,8 @@ export class SourceUnit {
   }
 
   #deliver(route: Route, records: Records, mayWait: boolean): Promise<void> {
-    const { kept, dropped, taken } = route.chain.pass(records)
+    const isLine = records.class === 'log' || records.class === 'log_error'
+    const { kept, dropped, taken } = ((isLine && route.verbose) || route.chain).pass(records)
     for (const [reason, count] of Object.entries(dropped)) {
       for (const outlet of route.outlets)
         outlet.drop(records.device, records.class, reason as DropReason, count)
@@ -188,6 +194,7 @@ export class ExporterUnit {
       logger: logger.for(id),
       checkpoint: checkpointOf(log, id),
       listeners: this.#listeners,
+      changes: around.changes,
       ready: (address) => this.#ready(address),
       dropped: (name, reason, count) => this.outlet.drop(identity.device, name, reason, count),
       status: () => ({
@@ -263,11 +270,16 @@ export class ExporterUnit {
     this.outlet.ready(true)
   }
 
+  /** The collector itself is another: its labels. */
+  announce(): void {
+    for (const listener of this.#listeners) listener()
+  }
+
   /** Only what an announcement would say differently. */
   #tell(): void {
     const told = JSON.stringify([this.outlet.devices.length, this.outlet.buffer.held.length])
     if (told === this.#lastTold) return
     this.#lastTold = told
-    for (const listener of this.#listeners) listener()
+    this.announce()
   }
 }

@@ -107,3 +107,82 @@ export const Health = z.looseObject({
   parts: z.array(z.looseObject({ name: z.string(), ready: z.boolean(), detail: z.string() })),
 })
 export type Health = z.output<typeof Health>
+
+const reportedVerbosity = z.looseObject({
+  source: z.string(),
+  severity: z.string(),
+  state: z.string(),
+  reason: z.string(),
+  until: z.string(),
+})
+
+const deviceChange = {
+  device: z.string(),
+  online: z.boolean(),
+  state: z.string(),
+  detail: z.string(),
+  desired: z
+    .looseObject({
+      revision: count,
+      configuration: z
+        .looseObject({ hash: z.string().nullable(), by: z.string(), time: z.string() })
+        .optional(),
+      labels: z.record(z.string(), z.string().nullable()),
+    })
+    .nullable(),
+  reported: z
+    .looseObject({
+      revision: count,
+      configuration: z.looseObject({ hash: z.string(), origin: z.string(), since: z.string() }),
+      base: z.looseObject({ hash: z.string() }),
+      outcome: z
+        .looseObject({
+          problems: z.array(z.looseObject({ path: z.string(), message: z.string(), severity: z.string() })),
+        })
+        .nullable(),
+      verbosity: z.array(reportedVerbosity),
+    })
+    .nullable(),
+}
+
+/** Wish and fact of a device. */
+export const DeviceChange = z.looseObject(deviceChange)
+export type DeviceChange = z.output<typeof DeviceChange>
+export const DeviceChanges = z.array(DeviceChange)
+export const DeviceChangeText = z.looseObject({ ...deviceChange, text: z.string().nullable() })
+
+const problem = z.looseObject({
+  path: z.string(),
+  message: z.string(),
+  severity: z.enum(['error', 'warning']),
+  line: count.optional(),
+  column: count.optional(),
+})
+export const Applied = z.looseObject({
+  hash: z.string(),
+  warnings: z.array(problem),
+  devices: z.array(z.string()),
+  online: z.array(z.string()),
+  rollout: z.string().optional(),
+})
+const chosen = { devices: z.array(z.string()), online: z.array(z.string()) }
+export const Changed = z.looseObject(chosen)
+export const Labelled = z.looseObject({ ...chosen, unknown: z.array(z.string()) })
+export const Stopped = z.looseObject({ stopped: z.string() })
+
+export const Rollouts = z.array(
+  z.looseObject({
+    id: z.string(),
+    hash: z.string(),
+    by: z.string(),
+    time: z.string(),
+    state: z.string(),
+    detail: z.string(),
+    stages: z.array(count),
+    stage: count,
+    devices: count,
+    reached: count,
+    states: z.record(z.string(), count),
+  }),
+)
+export type Rollout = z.output<typeof Rollouts>[number]

@@ -1,13 +1,25 @@
 // Asks a running aggregator (or, with --local, the collector of this machine) over HTTP, and turns what can go wrong
 // into sentences that say what to do.
+import { hostname, userInfo } from 'node:os'
 import process from 'node:process'
 import type { z } from 'zod'
 import { CommandFailure } from './failure.ts'
+import type { Problem } from './check.ts'
 
 export interface AskOptions {
   portOffset: number
   /** Ask the collector on this machine. */
   local?: boolean
+}
+
+/** What the aggregator found wrong with a configuration. */
+export class RefusedConfiguration extends CommandFailure {
+  readonly problems: readonly Problem[]
+
+  constructor(problems: readonly unknown[]) {
+    super('the configuration has problems', 1)
+    this.problems = problems as Problem[] // the same shape; the aggregator of this version made it
+  }
 }
 
 export type Parameters = Record<string, string | number | readonly string[] | undefined>
@@ -35,6 +47,29 @@ export async function ask<T extends z.ZodType>(
 ): Promise<z.output<T>> {
   const response = await send(options, 'GET', path, parameters, AbortSignal.timeout(120_000))
   return understood(options, path, schema, await bodyOf(options, response))
+}
+
+/** Asks for a change: `body` goes as JSON. @throws CommandFailure, RefusedConfiguration */
+export async function change<T extends z.ZodType>(
+  options: AskOptions,
+  method: 'POST' | 'DELETE',
+  path: string,
+  parameters: Parameters,
+  body: unknown,
+  schema: T,
+): Promise<z.output<T>> {
+  const response = await request(options, method, path, parameters, AbortSignal.timeout(120_000), body)
+  if (!response.ok) throw await refusal(options, path, response)
+  return understood(options, path, schema, await bodyOf(options, response))
+}
+
+/** Who is at the keyboard, for those who read later who wished for what. */
+export function whoAmI(): string {
+  try {
+    return `${userInfo().username}@${hostname()}`
+  } catch {
+    return hostname() // a user without a name
+  }
 }
 
 /** An answer that only has to be there; `undefined` on 404. */
@@ -91,6 +126,7 @@ async function request(
   path: string,
   parameters: Parameters,
   signal: AbortSignal,
+  body?: unknown,
 ): Promise<Response> {
   const base = baseUrl(options)
   const url = new URL(base + path)
@@ -99,10 +135,24 @@ async function request(
     for (const one of Array.isArray(value) ? value : [value]) url.searchParams.append(name, String(one))
   }
   try {
-    return await fetch(url, { method, signal })
+    return await fetch(url, {
+      method,
+      signal,
+      headers: {
+        ...login(),
+        ...(body !== undefined && { 'content-type': 'application/json' }),
+      },
+      ...(body !== undefined && { body: JSON.stringify(body) }),
+    })
   } catch (cause) {
     throw new CommandFailure(unreachable(options, base, cause), 1, { cause })
   }
+}
+
+function login(): Record<string, string> {
+  const { DPULSE_USER: user, DPULSE_PASSWORD: password } = process.env
+  if (!user || password === undefined) return {}
+  return { authorization: `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}` }
 }
 
 function unreachable(options: AskOptions, base: string, cause: unknown): string {
@@ -145,15 +195,19 @@ function understood<T extends z.ZodType>(
 // 400 names the parameter as the option is named.
 async function refusal(options: AskOptions, path: string, response: Response): Promise<CommandFailure> {
   const text = await response.text()
-  let error: { message?: unknown; parameter?: unknown } = {}
+  let error: { message?: unknown; parameter?: unknown; code?: unknown; problems?: unknown } = {}
   try {
     ;({ error = {} } = JSON.parse(text) as { error?: typeof error })
   } catch {
     // Not ours: the status has to do.
   }
   const message = typeof error.message === 'string' ? error.message : `status ${response.status}`
+  if (response.status === 422 && Array.isArray(error.problems))
+    return new RefusedConfiguration(error.problems)
   if (response.status === 400 && typeof error.parameter === 'string')
     return new CommandFailure(`--${message}`, 2)
+  if (response.status === 404 && error.code !== 'NOT_FOUND' && error.code !== undefined)
+    return new CommandFailure(message, 1)
   if (response.status === 404) {
     const what = options.local === true ? 'collector' : 'aggregator'
     return new CommandFailure(`the ${what} at ${baseUrl(options)} has no ${path}`, 1)

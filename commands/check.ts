@@ -12,8 +12,8 @@ export interface Problem {
   path: string
   message: string
   severity: 'error' | 'warning'
-  line?: number
-  column?: number
+  line?: number | undefined
+  column?: number | undefined
 }
 
 export interface Trial {
@@ -65,7 +65,7 @@ export async function check(file: string, options: CheckOptions, checkers: Check
 }
 
 /** `collector.yaml:3:5: error: exporters.fleet.type: there is no exporter type otpl`, as compilers say it. */
-function lineOf(file: string, { path, message, severity, line, column }: Problem): string {
+export function lineOf(file: string, { path, message, severity, line, column }: Problem): string {
   const place = [file, line, column].filter((part) => part !== undefined).join(':')
   const text = path === '' ? message : `${path}: ${message}`
   return `${printable(place)}: ${styled(severity === 'error' ? 'red' : 'yellow', severity)}: ${printable(text)}`

@@ -5,7 +5,20 @@ import type { ProgramOptions } from '../plugins/contract/options.ts'
 import { dataDirectory } from '../plugins/contract/options.ts'
 import { codeOf, messageOf } from '../plugins/contract/errors.ts'
 import type { Checkers } from './check.ts'
+import { addChanges } from './program-change.ts'
 import { CommandFailure } from './failure.ts'
+import {
+  asking,
+  choosing,
+  collect,
+  count,
+  localOption,
+  needsCommand,
+  offset,
+  offsetOption,
+  outputOption,
+  subcommand,
+} from './options.ts'
 
 export interface Programs {
   version: string
@@ -68,11 +81,14 @@ Examples:
   dpulse logs "link down" --severity warn      the newest lines that fit, oldest first
   dpulse logs --follow --device mt2150x00001   as they come in
   dpulse query system.cpu.utilization --since 1h --step 1m --aggregate mean
+  dpulse apply -f collector.yaml --selector rack=r12 --stages 1%,10%,100%
+  dpulse verbosity syslog debug --device mt2150x00001 --for 1h
   dpulse ledger                                does the account of every record add up?
 
 Environment:
   DPULSE_URL             aggregator to ask (default http://127.0.0.1:8600)
   DPULSE_COLLECTOR_URL   collector to ask with --local (default http://127.0.0.1:8601)
+  DPULSE_USER, DPULSE_PASSWORD   who you are, where the aggregator asks
   DPULSE_DATA            data directory (default ~/.local/share/dpulse)
   NO_COLOR               no colours
 
@@ -129,12 +145,14 @@ function addPrograms(program: Command, programs: Programs): void {
 }
 
 function addQuestions(program: Command): void {
-  const get = subcommand(program, 'get').description('List things: devices.')
+  const get = subcommand(program, 'get').description('List things: devices, config, rollouts.')
   needsCommand(get)
   choosing(subcommand(get, 'devices').description('Devices, and which collectors report on them.')).action(
     async (options) => (await import('./devices.ts')).getDevices(options),
   )
-  const remove = subcommand(program, 'delete').description('Forget things: device.')
+  const remove = subcommand(program, 'delete').description(
+    'Forget or undo things: device, config, verbosity, rollout.',
+  )
   needsCommand(remove)
   subcommand(remove, 'device')
     .description(
@@ -144,6 +162,7 @@ function addQuestions(program: Command): void {
     .option('-y, --yes', 'do not ask')
     .addOption(offsetOption())
     .action(async (device: string, options) => (await import('./devices.ts')).deleteDevice(device, options))
+  addChanges(program, get, remove)
   addLogs(program)
   choosing(subcommand(program, 'metrics').description('Which metrics there are.')).action(async (options) =>
     (await import('./metrics.ts')).metrics(options),
@@ -214,67 +233,12 @@ function addOthers(program: Command): void {
     })
 }
 
-// A subcommand does not inherit how errors are shown unless it is told to.
-function subcommand(parent: Command, name: string): Command {
-  return parent.command(name).copyInheritedSettings(parent).allowExcessArguments(false)
-}
-
-// What stands where a subcommand should is named; nothing there shows the help.
-function needsCommand(group: Command): void {
-  group.allowExcessArguments(true).action(() => {
-    const [given] = group.args
-    if (given === undefined) return group.help({ error: true })
-    const known = group.commands.map((one) => one.name()).join(', ')
-    return group.error(`error: '${group.name()}' knows no '${given}'; there is ${known}`)
-  })
-}
-
-function asking(command: Command): Command {
-  return command.addOption(outputOption()).addOption(offsetOption())
-}
-
-function choosing(command: Command): Command {
-  return asking(command)
-    .option('--device <name>', 'only this device (repeatable)', collect)
-    .option('--selector <label=value,…>', 'only devices with these labels (repeatable)', collect)
-}
-
-function outputOption(): Option {
-  return new Option('-o, --output <form>', 'how to print').choices(['table', 'json']).default('table')
-}
-
-function offsetOption(): Option {
-  return new Option('--port-offset <n>', 'the aggregator runs with this offset').argParser(offset).default(0)
-}
-
-function localOption(): Option {
-  return new Option('--local', 'ask the collector on this machine instead of the aggregator')
-}
-
 interface StartedOptions extends Omit<ProgramOptions, 'data'> {
   data?: string
 }
 
 function toProgramOptions({ data, ...options }: StartedOptions): ProgramOptions {
   return { ...options, data: dataDirectory(data, process.env) }
-}
-
-function collect(value: string, before: string[] | undefined): string[] {
-  return [...(before ?? []), value]
-}
-
-function count(value: string): number {
-  if (!/^\d{1,12}$/.test(value) || Number(value) < 1)
-    throw new InvalidArgumentError('It takes a whole number from 1.')
-  return Number(value)
-}
-
-function offset(value: string): number {
-  // The highest default port is 24224.
-  if (!/^\d{1,5}$/.test(value) || Number(value) > 41_311) {
-    throw new InvalidArgumentError('It takes a whole number from 0 to 41311.')
-  }
-  return Number(value)
 }
 
 const sizeUnits: Record<string, number> = { B: 1, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30, TiB: 2 ** 40 }

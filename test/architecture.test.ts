@@ -29,7 +29,11 @@ const layers: readonly Layer[] = [
   { in: 'simulator', may: ['simulator', 'collector', 'plugins/contract', 'plugins/protocols'] },
   // The commands ask over HTTP; of the contract they need the options and the channel between parent and child.
   { in: 'commands', may: ['commands', 'plugins/contract'] },
-  { in: 'dashboards', may: ['dashboards'], mayTypes: ['aggregator/query.ts'] },
+  {
+    in: 'dashboards',
+    may: ['dashboards'],
+    mayTypes: ['aggregator/query.ts', 'plugins/protocols/fleet-changes.ts'],
+  },
 ]
 /** Composition roots: they wire the rest. */
 const roots = /^(dpulse\.ts|[a-z]+\/main\.ts|plugins\/(index|document)\.ts)$/

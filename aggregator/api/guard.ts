@@ -23,6 +23,8 @@ export interface GuardOptions {
 
 const mostUrl = 8192
 const mostBody = 65_536
+/** Of a change: a configuration of 128 KiB, as JSON at its worst. */
+const mostPosted = 1024 * 1024
 
 export function guard(options: GuardOptions): MiddlewareHandler {
   const loopbackOnly = options.hosts.every(isLoopback)
@@ -45,11 +47,9 @@ export function guard(options: GuardOptions): MiddlewareHandler {
     if (!mayAsk(host))
       return refuse(403, 'FOREIGN_HOST', `this server does not answer to the name ${quoted(host)}`)
     if (req.url.length > mostUrl) return refuse(414, 'URL_TOO_LONG', `a URL may have ${mostUrl} characters`)
-    if (
-      Number(req.header('content-length') ?? 0) > mostBody ||
-      req.header('transfer-encoding') !== undefined
-    ) {
-      return refuse(413, 'BODY_TOO_LARGE', `a body may have ${mostBody} bytes, and says how many`)
+    const most = req.method === 'POST' ? mostPosted : mostBody
+    if (Number(req.header('content-length') ?? 0) > most || req.header('transfer-encoding') !== undefined) {
+      return refuse(413, 'BODY_TOO_LARGE', `a body may have ${most} bytes, and says how many`)
     }
     if (isForeign(req.header('origin'), req.header('sec-fetch-site'), req.header('sec-fetch-mode'), host)) {
       return refuse(403, 'FOREIGN_ORIGIN', 'pages of other origins may not ask this server')

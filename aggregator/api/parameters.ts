@@ -109,6 +109,29 @@ export const mostRecords = 10_000
 export const mostPoints = 1_000_000
 
 export const DeviceParameters = z.strictObject(choice)
+
+const by = described(single.max(256), 'Who wishes it, where nobody logs in.', 'ada@jumphost')
+const target = {
+  ...choice,
+  all: z
+    .enum(['true'], { error: 'takes true' })
+    .optional()
+    .openapi({ param: { description: 'The whole fleet, where neither device nor selector is given.' } }),
+  by,
+}
+/** Which devices a change is for. */
+export const TargetParameters = z.strictObject(target)
+export const VerbosityTarget = z.strictObject({
+  ...target,
+  source: described(single.max(64), 'Of this source; of all where absent.', 'syslog'),
+})
+export const ByParameter = z.strictObject({ by })
+export const RolloutPath = z.object({
+  id: z
+    .string()
+    .regex(/^[0-9A-Z]{26}$/, 'takes the id of a rollout')
+    .openapi({ param: { description: 'The rollout.', example: '01K00000000000000000000000' } }),
+})
 export const LiveParameters = z.strictObject(filter)
 export const LogParameters = z.strictObject({
   ...filter,

@@ -3,17 +3,20 @@
 import { OpenAPIHono, createRoute, z } from '@hono/zod-openapi'
 import type { RouteConfig } from '@hono/zod-openapi'
 import type { Context } from 'hono'
+import { PermanentError } from '../../plugins/contract/errors.ts'
 import { QueryRefused } from '../query.ts'
-import type { Devices, Health, Ledger, LedgerReport, Live, LogQuery, MetricQuery, Queries } from '../query.ts'
+import type { Health, Ledger, LedgerReport, Live, LogQuery, MetricQuery, Queries } from '../query.ts'
 import { Busy, createAdmission } from './admission.ts'
+import { addChanges } from './changes.ts'
+import type { ChangeParts } from './changes.ts'
+import { chooseDevices } from './choice.ts'
 import { createSubscribers } from './live.ts'
 import * as parameters from './parameters.ts'
 import * as schemas from './schemas.ts'
 
-export interface ApiParts {
+export interface ApiParts extends ChangeParts {
   queries: Queries
   ledger: Ledger
-  devices: Devices
   live: Live
   health: Health
   /** The aggregator's own metrics as Prometheus text. */
@@ -46,6 +49,7 @@ export function createRoutes(parts: ApiParts, stopping: AbortSignal): OpenAPIHon
   addLogs(app, parts, admitted)
   addMetrics(app, parts, admitted)
   addLive(app, parts, stopping)
+  addChanges(app, parts)
   addDocuments(app, parts)
 
   app.onError((error, context) => failed(error, context, parts))
@@ -54,7 +58,7 @@ export function createRoutes(parts: ApiParts, stopping: AbortSignal): OpenAPIHon
 
 type Admitted = <T>(context: Context, task: (signal: AbortSignal) => Promise<T>) => Promise<T>
 
-function addState(app: OpenAPIHono, { health, devices }: ApiParts): void {
+function addState(app: OpenAPIHono, { health, devices, changes }: ApiParts): void {
   app.openapi(
     createRoute({
       method: 'get',
@@ -102,7 +106,10 @@ function addState(app: OpenAPIHono, { health, devices }: ApiParts): void {
     }),
     async (context) => {
       const { device } = context.req.valid('param')
-      if ((await devices.remove(device)) === 'removed') return context.json({ removed: device }, 200)
+      if ((await devices.remove(device)) === 'removed') {
+        await changes.forget(device)
+        return context.json({ removed: device }, 200)
+      }
       return context.json({ error: { code: 'NO_SUCH_DEVICE', message: `there is no device ${device}` } }, 404)
     },
   )
@@ -272,20 +279,7 @@ function addDocuments(app: OpenAPIHono, { metricsText }: ApiParts): void {
   })
 }
 
-// `--device` and `--selector` together mean both must hold. Undefined: every device.
-async function chooseDevices(
-  asked: z.output<typeof parameters.DeviceParameters>,
-  devices: Devices,
-): Promise<readonly string[] | undefined> {
-  const { device, selector } = asked
-  if (selector === undefined) return device
-  const fits = (labels: Record<string, string>) =>
-    selector.every(({ key, value }) => (labels[key] ?? labels[`dpu.${key}`]) === value)
-  const chosen = (await devices.list()).filter(({ labels }) => fits(labels)).map(({ device }) => device)
-  return device === undefined ? chosen : chosen.filter((name) => device.includes(name))
-}
-
-type Checked = { success: true } | { success: false; error: z.ZodError }
+type Checked = { target: string } & ({ success: true } | { success: false; error: z.ZodError })
 
 function refuseParameters(result: Checked, context: Context): Response | undefined {
   if (result.success) return undefined
@@ -293,6 +287,9 @@ function refuseParameters(result: Checked, context: Context): Response | undefin
   if (issue?.code === 'unrecognized_keys') {
     const [parameter = ''] = issue.keys
     return badParameter(context, parameter, 'there is no such parameter here; /openapi.json lists them')
+  }
+  if (result.target === 'json') {
+    return badParameter(context, issue?.path.join('.') || 'body', issue?.message ?? 'is wrong')
   }
   const parameter = String(issue?.path[0] ?? '')
   const given = parameter in context.req.queries() || context.req.param(parameter) !== undefined
@@ -308,6 +305,9 @@ function badParameter(context: Context, parameter: string, message: string): Res
 
 function failed(error: Error, context: Context, { log }: ApiParts): Response {
   if (error instanceof QueryRefused) return badParameter(context, error.parameter, error.message)
+  if (error instanceof PermanentError) {
+    return context.json({ error: { code: error.code, message: error.message } }, 400)
+  }
   if (error instanceof Busy) {
     return context.json({ error: { code: 'BUSY', message: error.message } }, 503, { 'Retry-After': '1' })
   }

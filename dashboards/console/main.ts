@@ -1,5 +1,6 @@
 // The console's frame: which view the address names, whether the aggregator is ready, light or dark.
 import { ask, forgetTroubles } from './api.ts'
+import { changesView } from './changes.ts'
 import { deviceView } from './device.ts'
 import { devicesView } from './devices.ts'
 import { every, h, setText } from './dom.ts'
@@ -12,6 +13,7 @@ const views: Record<string, View> = {
   device: deviceView,
   logs: logsView,
   ledger: ledgerView,
+  config: changesView,
 }
 
 let ending = new AbortController()

@@ -158,6 +158,21 @@ export interface Clock {
   delay(ms: number, signal: AbortSignal): Promise<void>
 }
 
+/**
+ * For an exporter behind which somebody may change this collector: it hands over what is wished and sends back what is
+ * reported, both as JSON whose shape is in protocols/change.ts.
+ */
+export interface Changes {
+  /** The newest wish; the same may come again and again. */
+  hear(desired: unknown): void
+  /** The other end has heard the report of this trial. */
+  confirm(trial: string): void
+  /** What is to be reported now. */
+  report(): unknown
+  /** Hears of each report worth sending. Returns how to stop hearing. */
+  onReport(listener: () => void): () => void
+}
+
 /** A source's durable cursor: plain JSON, kept with the buffer. */
 export interface Checkpoint {
   load(): Promise<unknown>
@@ -186,6 +201,8 @@ export interface Context {
   status(): CollectorStatus
   /** Hears of changes worth announcing: devices, and what is held of earlier sessions. Returns how to stop hearing. */
   onStatusChange(listener: () => void): () => void
+  /** Absent where nobody may change this collector: outside a running one. */
+  readonly changes?: Changes | undefined
 }
 
 /** What `dpulse up` finds on this machine for a source: a configuration to start it with, or why not. */
@@ -224,6 +241,11 @@ export interface ProcessorDefinition<
   P extends Processor = Processor,
 > extends Base<C, P> {
   kind: 'processor'
+  /**
+   * For log lines of a source whose lowest severity somebody has set: the configuration without what drops by severity
+   * alone or among other things. Undefined where nothing is left of it.
+   */
+  letThrough?(config: z.output<C>): z.output<C> | undefined
   /** For `dpulse check` only: examples that the configuration holds, and what it will cost. Nothing is opened. */
   check?(config: z.output<C>, context: Context): readonly Finding[]
 }

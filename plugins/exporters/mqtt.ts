@@ -4,7 +4,7 @@ import * as z from 'zod'
 import { streamKey } from '../contract/batch.ts'
 import type { Batch } from '../contract/batch.ts'
 import { defineExporter } from '../contract/define.ts'
-import type { Context, Exporter, Receipt } from '../contract/define.ts'
+import type { Changes, Context, Exporter, Receipt } from '../contract/define.ts'
 import { PermanentError, RetryableError, messageOf } from '../contract/errors.ts'
 import { ports } from '../contract/options.ts'
 import { duration, secret, tls } from '../contract/settings.ts'
@@ -46,6 +46,10 @@ const config = z.strictObject({
     .union([z.literal(4), z.literal(5), z.literal('auto')])
     .default(4)
     .describe('4 is MQTT 3.1.1, which every broker speaks; 5 where the broker does; `auto` finds out.'),
+  accept_changes: z
+    .boolean()
+    .default(true)
+    .describe('Whether the aggregator may change configuration, verbosity and labels of this collector.'),
 })
 type Config = z.output<typeof config>
 
@@ -68,21 +72,26 @@ class MqttExporter implements Exporter {
   readonly #context: Context
   readonly #urls: readonly string[]
   readonly #unanswered = new Unanswered()
+  /** Where the other end may change this collector. */
+  readonly #changes: Changes | undefined
   #link: MqttLink | undefined
   #births: Births | undefined
 
   constructor(config: Config, context: Context) {
     this.#config = config
     this.#context = context
+    this.#changes = config.accept_changes ? context.changes : undefined
     this.#urls = config.urls ?? [`mqtt://127.0.0.1:${ports.mqtt + context.portOffset}`]
   }
 
   async run(signal: AbortSignal): Promise<void> {
     const stopListening = this.#context.onStatusChange(() => this.#births?.want())
+    const stopReporting = this.#changes?.onReport(() => void this.#report(this.#link))
     try {
       await runMqtt(this.#connection(), signal)
     } finally {
       stopListening()
+      stopReporting?.()
     }
   }
 
@@ -130,6 +139,7 @@ class MqttExporter implements Exporter {
     const { username, password, tls: secure, keepalive, connect_timeout, protocol_version } = this.#config
     const topic = topics(this.#config.root)
     const own = topic.status(collector)
+    const desired = topic.desired(collector)
     return {
       urls: this.#urls,
       username,
@@ -148,10 +158,12 @@ class MqttExporter implements Exporter {
       subscriptions: [
         { topic: topic.ack(collector), qos: 0 },
         { topic: own, qos: 1 },
+        ...(this.#changes ? [{ topic: desired, qos: 1 as const }] : []),
       ],
       will: () => ({ topic: own, payload: statusText(this.#context, 'offline') }),
       onMessage: (name, payload, retained) => {
         if (name === own) this.#births?.heard(payload)
+        else if (name === desired) this.#onDesired(payload)
         // Nobody who acknowledges retains it: a retained ack speaks of another time.
         else if (name === topic.ack(collector) && !retained) this.#onAck(payload)
         return undefined
@@ -173,11 +185,35 @@ class MqttExporter implements Exporter {
     await births.publish('online')
     this.#link = link
     this.#context.ready(link.address)
+    void this.#report(link)
+  }
+
+  async #report(link: MqttLink | undefined): Promise<void> {
+    const { collector, log } = this.#context
+    if (!link || !this.#changes) return
+    const topic = topics(this.#config.root).reported(collector)
+    try {
+      await link.publish(topic, JSON.stringify(this.#changes.report()), { qos: 1, retain: true })
+    } catch (error) {
+      // The next connection begins with one.
+      log.debug('report not sent', { error: messageOf(error) })
+    }
+  }
+
+  #onDesired(payload: Buffer): void {
+    if (payload.length === 0) return // nobody wishes for anything: what is in force stays
+    try {
+      this.#changes?.hear(JSON.parse(payload.toString()))
+    } catch (error) {
+      this.#context.log.warn('malformed wish', { error: messageOf(error).slice(0, 300) })
+    }
   }
 
   #onAck(payload: Buffer): void {
     try {
-      this.#unanswered.resolve(ackSchema.parse(JSON.parse(payload.toString())), this.#context.collector)
+      const ack = ackSchema.parse(JSON.parse(payload.toString()))
+      this.#unanswered.resolve(ack, this.#context.collector)
+      if (ack.trial !== undefined) this.#changes?.confirm(ack.trial)
       this.#link?.healthy()
     } catch (error) {
       this.#context.log.warn('malformed ack', { error: messageOf(error).slice(0, 300) })

@@ -1,6 +1,6 @@
 // Processor that decides by rules what leaves a device, and how. The rules and their engine are in protocols/filter.
 import { defineProcessor } from '../contract/index.ts'
-import { Filter, checkFilter, filterSettings } from '../protocols/filter/index.ts'
+import { Filter, checkFilter, filterSettings, withoutFloors } from '../protocols/filter/index.ts'
 
 export default defineProcessor({
   name: 'filter',
@@ -16,4 +16,5 @@ export default defineProcessor({
     }
   },
   check: checkFilter,
+  letThrough: withoutFloors,
 })

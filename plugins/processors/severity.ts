@@ -12,6 +12,7 @@ export default defineProcessor({
   config: z.strictObject({
     minimum: z.enum(names).default('info').describe('The least severe that passes.'),
   }),
+  letThrough: () => undefined,
   create: ({ minimum }) => {
     const least = lowest[minimum]
     return {

@@ -13,8 +13,12 @@ export const topics = (root = 'dpulse') => ({
   status: (collector: string) => `${root}/${collector}/status`,
   allTelemetry: `${root}/+/telemetry/+/+`,
   allStatus: `${root}/+/status`,
+  desired: (collector: string) => `${root}/${collector}/config/desired`,
+  reported: (collector: string) => `${root}/${collector}/config/reported`,
   /** Desired and reported. */
   allConfig: `${root}/+/config/+`,
+  allDesired: `${root}/+/config/desired`,
+  allReported: `${root}/+/config/reported`,
 })
 
 /** The parts of a telemetry topic; undefined where it is none under this root. */
@@ -45,7 +49,8 @@ const range = z.tuple([z.number().int().min(1), z.number().int().min(1)])
 
 /**
  * `<root>/<collector>/ack`: batches that an aggregator's journal has on disk. All up to `through` (0: it cannot
- * tell), and those within the ranges of `beyond`, ends included. Only this lets a collector forget a batch.
+ * tell), and those within the ranges of `beyond`, ends included. Only this lets a collector forget a batch. `trial` is that
+ * of a report that was heard: only this lets a collector keep a configuration that it tries.
  */
 export const ackSchema = z.object({
   streams: z.array(
@@ -57,6 +62,7 @@ export const ackSchema = z.object({
       beyond: z.array(range),
     }),
   ),
+  trial: z.string().max(64).optional(),
 })
 export type Ack = z.infer<typeof ackSchema>
 

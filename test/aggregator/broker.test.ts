@@ -185,6 +185,7 @@ describe('startBroker', () => {
     const intake = await intakeFor({ root: 'site-a' })
     for (const topic of [
       'site-a/dpu-1/ack',
+      'site-a/dpu-1/config/desired',
       'site-a/fleet/alert/critical/1',
       'dpulse/dpu-1/status',
       'site-a/dpu-1',
@@ -196,7 +197,7 @@ describe('startBroker', () => {
       client.publish(topic, 'x', { qos: 1 }, () => undefined)
       await ended
     }
-    expect(intake.broker.counters.refusedMessages).toBe(6)
+    expect(intake.broker.counters.refusedMessages).toBe(7)
     const client = await clientOf(intake)
     await client.publishAsync('site-a/dpu-1/sighting', '{}', { qos: 1 })
   })

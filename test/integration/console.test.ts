@@ -47,6 +47,12 @@ beforeEach(({ skip }) => {
   if (browser === undefined) skip('no Chromium here: install the package chromium, or name one in CHROMIUM')
 })
 
+const applied = `
+sources: { machine: { type: system, interval: 10s } }
+exporters: { aggregator: { type: mqtt } }
+pipelines: { all: { sources: [machine], exporters: [aggregator] } }
+`
+
 async function open(view: string) {
   if (browser === undefined) throw new Error('no browser')
   const context = await browser.newContext({ viewport: { width: 1280, height: 900 } })
@@ -126,6 +132,24 @@ test('a line of logger is on the open page within 2 s, and the search finds it a
   expect(complaints).toEqual([])
 })
 
+test('a device goes by its own configuration until one is applied, and the page says whose is in force', async () => {
+  const { page, complaints } = await open('config')
+  await page.getByText('1 its own', { exact: true }).waitFor()
+  await page.getByRole('row', { name: new RegExp(`${device} its own .*\\(detected\\)`) }).waitFor()
+  const answer = await fetch(`${url}/api/config?device=${device}`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ text: applied, by: 'ada' }),
+  })
+  expect(answer.status).toBe(200)
+  await page.getByText('1 in force', { exact: true }).waitFor()
+  await page.getByRole('cell', { name: 'ada' }).waitFor()
+  await picture(page, 'config')
+  await fetch(`${url}/api/config?device=${device}`, { method: 'DELETE' })
+  await page.getByText('1 its own', { exact: true }).waitFor()
+  expect(complaints).toEqual([])
+})
+
 test('the ledger balances on the page as it does in the answer', async () => {
   const { page, complaints } = await open('ledger')
   await page
@@ -146,7 +170,7 @@ test('on a narrow dark screen nothing sticks out', async () => {
   const { page } = await open(`device/${device}`)
   await page.emulateMedia({ colorScheme: 'dark' })
   await page.setViewportSize({ width: 390, height: 844 })
-  for (const view of ['devices', `device/${device}`, 'logs', 'ledger']) {
+  for (const view of ['devices', `device/${device}`, 'logs', 'ledger', 'config']) {
     await page.goto(`${url}/#/${view}`)
     await page.getByRole('heading').first().waitFor()
     await picture(page, `narrow-${view.split('/')[0]}`)

@@ -16,6 +16,7 @@ import type {
   StreamAccount,
 } from '../../aggregator/query.ts'
 import type { ApiParts } from '../../aggregator/api/routes.ts'
+import { memoryFleet } from './fleet-changes.ts'
 
 export interface SampleSeries extends Omit<SeriesResult, 'points'> {
   /** Unix nanoseconds and value, oldest first. */
@@ -93,6 +94,7 @@ export function createSample(): Sample {
         return 'removed'
       },
     },
+    changes: memoryFleet(async () => sample.fleet).changes,
     live: {
       subscribe(filter, onRecord) {
         const follower = { filter, onRecord }

@@ -1,6 +1,6 @@
 // Rules over records: what a filter is configured with, and the engine that goes over their bytes. Collector and
 // aggregator use the same.
 export { Filter } from './filter.ts'
-export { filterSettings } from './settings.ts'
+export { filterSettings, severities, withoutFloors } from './settings.ts'
 export type { FilterSettings } from './settings.ts'
 export { checkFilter } from './trial.ts'

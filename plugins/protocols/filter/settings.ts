@@ -318,3 +318,13 @@ export const filterSettings = z.strictObject({
   tests: z.array(trial).max(1000).default([]).describe('Examples that dpulse check holds against the rules.'),
 })
 export type FilterSettings = z.output<typeof filterSettings>
+
+/** The same without the rules that drop by severity; undefined where none is left. */
+export function withoutFloors(settings: FilterSettings): FilterSettings | undefined {
+  const isFloor = ({ drop, match }: RuleSettings) => drop === true && match.severity !== undefined
+  if (!settings.rules.some(isFloor)) return settings
+  // Under the name that it has among all.
+  const named = settings.rules.map((one, index) => ({ ...one, name: one.name ?? `rule_${index + 1}` }))
+  const rules = named.filter((one) => !isFloor(one))
+  return rules.length === 0 ? undefined : { ...settings, rules }
+}
