@@ -49,7 +49,8 @@ export class Tail {
       const oldest = this.#ring[this.#first++]
       if (oldest) this.#bytes -= heldBy(oldest.records)
     }
-    if (this.#first > mostKept) {
+    // Those that were let go hold their bytes until they are cut off: never more of them than there are others.
+    if (this.#first > 16 + this.#ring.length / 2) {
       this.#ring = this.#ring.slice(this.#first)
       this.#first = 0
     }
