@@ -11,6 +11,7 @@ import type {
 import { messageOf } from '../plugins/contract/index.ts'
 import { Problems } from './problems.ts'
 import type { Problem } from './problems.ts'
+import type { Limits } from './limits.ts'
 import { bufferSettings, outline } from './settings.ts'
 import type { BufferSettings, Outline, PipelineSettings } from './settings.ts'
 
@@ -31,7 +32,7 @@ export type ExporterComponent = Component<ExporterDefinition> & { buffer: Buffer
 export interface CollectorConfig {
   collector: Outline['collector']
   api: Outline['api']
-  maxDisk: number | undefined
+  limits: Limits
   sources: SourceComponent[]
   processors: ProcessorComponent[]
   exporters: ExporterComponent[]
@@ -65,10 +66,10 @@ export async function parseConfig(
   checker.sort()
   const isFine = base.success && !checker.problems.some(({ severity }) => severity === 'error')
   if (!isFine) return { config: undefined, problems: checker.problems }
-  const { collector, api, max_disk: maxDisk, pipelines } = base.data
+  const { collector, api, limits, pipelines } = base.data
   const list = Object.entries(pipelines).map(([id, pipeline]) => ({ id, ...pipeline }))
   // Named only in a pipeline, `dpulse` is the collector's own measurements with their defaults.
-  const config = { collector, api, maxDisk, sources, processors, exporters, pipelines: list }
+  const config = { collector, api, limits, sources, processors, exporters, pipelines: list }
   return { config, problems: checker.problems }
 }
 

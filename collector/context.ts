@@ -1,6 +1,7 @@
 // Who the collector is, and the Context that the runtime gives to each component.
 import { encodeResource } from '../plugins/contract/index.ts'
 import type {
+  Admission,
   Attributes,
   Checkpoint,
   Class,
@@ -33,6 +34,7 @@ export interface ComponentParts {
   clock: Clock
   logger: Logger
   checkpoint: Checkpoint
+  admission?: Admission
   ready: (address: string | undefined) => void
   dropped: (name: Class, reason: DropReason, count: number) => void
   status?: () => Pick<CollectorStatus, 'devices' | 'session' | 'ended' | 'held'>
@@ -63,6 +65,7 @@ export function contextOf(identity: CollectorIdentity, parts: ComponentParts): C
     checkpoint: parts.checkpoint,
     device: identity.device,
     collector: identity.collector,
+    admission: parts.admission ?? unlimited,
     portOffset: identity.portOffset,
     resource(attributes = {}) {
       const key = cacheKey(attributes)
@@ -88,6 +91,15 @@ export function contextOf(identity: CollectorIdentity, parts: ComponentParts): C
       return () => void listeners.delete(listener)
     },
   }
+}
+
+/** For those that no limit concerns. */
+export const unlimited: Admission = {
+  shed: () => 0,
+  onShed: () => () => undefined,
+  sender: () => ({ admits: () => true, charge: () => 0, owedMs: 0 }),
+  hasQuota: () => false,
+  senderBy: () => 'address',
 }
 
 /** Undefined where the attributes are more than flat text and numbers. */

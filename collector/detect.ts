@@ -51,7 +51,7 @@ export async function detectConfig(
   }
   const ids = [...sources.map(({ id }) => id), 'dpulse']
   const pipeline = { id: 'default', sources: ids, processors: [], exporters: ['aggregator'] }
-  const config = { collector, api, maxDisk: undefined, sources, processors: [], exporters: [exporter] }
+  const config = { collector, api, limits: {}, sources, processors: [], exporters: [exporter] }
   return { config: { ...config, pipelines: [pipeline] }, leftOut }
 }
 

@@ -4,6 +4,7 @@ import { PermanentError, lossReasons, messageOf } from '../plugins/contract/inde
 import type { Clock, Dropped, Processor } from '../plugins/contract/index.ts'
 import type { LeftOut, Part } from '../plugins/contract/parent.ts'
 import type { Log } from '../plugins/protocols/log/index.ts'
+import { Budget } from './budget.ts'
 import { Chain } from './chain.ts'
 import type { Stage } from './chain.ts'
 import { checkpointOf } from './checkpoint.ts'
@@ -59,6 +60,7 @@ export class Runtime {
   readonly #around: Surroundings
   readonly measures: Measures
   readonly tail: Tail
+  readonly budget: Budget
   readonly #sources = new Map<string, SourceUnit>()
   readonly #processors = new Map<string, ProcessorUnit>()
   readonly #exporters = new Map<string, ExporterUnit>()
@@ -76,6 +78,8 @@ export class Runtime {
     const { identity, log, clock, logger } = options
     this.measures = new Measures(clock.nowUnixNano())
     this.tail = new Tail(clock)
+    this.budget = new Budget({ clock, logger: logger.for('budget') })
+    this.measures.budget = this.budget
     this.measures.buffers = () =>
       this.exporters.map(({ component, outlet }) => gaugesOf(component.id, outlet))
     this.measures.rules = () =>
@@ -90,6 +94,7 @@ export class Runtime {
       logger,
       measures: this.measures,
       tail: this.tail,
+      budget: this.budget,
       random: options.random ?? Math.random,
       onChange: () => options.onChange?.(),
     }
@@ -116,6 +121,7 @@ export class Runtime {
   /** Sources end, buffers drain until the deadline and keep the rest on disk. */
   async stop(): Promise<void> {
     this.#isStopping = true
+    this.budget.stop()
     await this.#changing
     const sources = [...this.#sources.values()].reverse().map(({ supervised }) => supervised.stop())
     await this.#within(sourceStopMs, Promise.all(sources))
@@ -159,6 +165,7 @@ export class Runtime {
       }),
     )
     const named = new Set(config.pipelines.flatMap((pipeline) => pipeline.exporters))
+    this.budget.configure(config.limits, named.size)
     const share = Math.floor(this.#options.disk / Math.max(1, named.size))
     const wanted = config.exporters.filter(({ id }) => named.has(id))
     const exporters = wanted.map((component) => {

@@ -60,6 +60,13 @@ export function testContext(overrides: Partial<Context> = {}): TestContext<Clock
     device,
     collector: device,
     resource: (attributes: Attributes = {}) => encodeResource({ ...resourceOf(device), ...attributes }),
+    admission: {
+      shed: () => 0,
+      onShed: () => () => undefined,
+      sender: () => ({ admits: () => true, charge: () => 0, owedMs: 0 }),
+      hasQuota: () => false,
+      senderBy: () => 'address',
+    },
     portOffset: 0,
     ready: (address = '') => {
       context.addresses.push(address)
