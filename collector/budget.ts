@@ -18,7 +18,7 @@ import { Shedding } from './shedding.ts'
 /** The account holds what so many seconds give. */
 const burstSeconds = 2
 /** However poor the machine, one collection of the heap or one start must not cost half a minute of silence. */
-const deepestSeconds = 0.5
+const deepestSeconds = 0.25
 const sampleMs = 10
 const groupMs = 2000
 const shedEveryMs = 250
@@ -283,7 +283,7 @@ export class Budget {
         ? [process.pid, ...this.#others].reduce((sum, pid) => sum + pssBytes(pid), 0) || resident
         : resident
     let used = measure()
-    if (used > limit * 0.8 && this.heap.collect(limit)) used = measure()
+    if (used > limit * 0.8 && this.heap.collect()) used = measure()
     this.#memoryBytes = used
     const short = (used / limit - memoryShare) / (1 - memoryShare)
     this.#memoryShort = Math.max(0, Math.min(1, short))

@@ -1,5 +1,5 @@
 // Who the collector is, and the Context that the runtime gives to each component.
-import { encodeResource } from '../plugins/contract/index.ts'
+import { encodeResource, unlimited } from '../plugins/contract/index.ts'
 import type {
   Admission,
   Attributes,
@@ -91,15 +91,6 @@ export function contextOf(identity: CollectorIdentity, parts: ComponentParts): C
       return () => void listeners.delete(listener)
     },
   }
-}
-
-/** For those that no limit concerns. */
-export const unlimited: Admission = {
-  shed: () => 0,
-  onShed: () => () => undefined,
-  sender: () => ({ admits: () => true, charge: () => 0, owedMs: 0 }),
-  hasQuota: () => false,
-  senderBy: () => 'address',
 }
 
 /** Undefined where the attributes are more than flat text and numbers. */

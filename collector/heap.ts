@@ -54,11 +54,11 @@ export class Heap {
     if (now - this.#young < Math.min(youngGarbage, this.#oldGarbage)) return
     this.#run('minor')
     this.#young = process.memoryUsage().arrayBuffers
-    if (this.#young - this.#old >= this.#oldGarbage) this.collect(0)
+    if (this.#young - this.#old >= this.#oldGarbage) this.collect()
   }
 
   /** All garbage now, unless that was done a moment ago. */
-  collect(_limit: number): boolean {
+  collect(): boolean {
     const nowMs = this.#clock.elapsedMs()
     if (nowMs < this.#notBeforeMs) return false
     this.#run('major')

@@ -59,13 +59,14 @@ class Sender implements SenderQuota {
     return true
   }
 
-  charge(records: number, bytes: number): number {
-    if (!this.#quotas.isSet) return 0
+  charge(records: number, bytes: number): void {
+    if (!this.#quotas.isSet) return
     this.#fill()
     this.#charge(records, bytes)
-    const waitMs = this.owedMs
-    this.slowedMs += waitMs
-    return waitMs
+  }
+
+  slowed(ms: number): void {
+    this.slowedMs += ms
   }
 
   get owedMs(): number {

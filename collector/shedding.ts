@@ -3,11 +3,14 @@
 import { classes, rank } from '../plugins/contract/index.ts'
 import type { Class } from '../plugins/contract/index.ts'
 
-/** Above it the account recovers without help; below it more is shed. */
-const wellOff = 0.25
-const fastest = 0.25
-/** While all of a class is shed, a little is let through again to see whether the flood is over. */
-const easing = 0.02
+/** Of the least precious class so much is let through whatever comes, to see when the flood is over. */
+const leastKept = 0.002
+/** In one step, what is kept of it becomes so much less, or more. */
+const [fastestLess, fastestMore] = [0.6, 1.2]
+/** What is more precious is shed only where shedding that class was not enough, and slowly: the load lags behind. */
+const [slowlyMore, soonLess] = [0.05, 0.1]
+/** What may be used while the account is in debt, so that it comes out of it. */
+const leastTarget = 0.7
 
 export class Shedding {
   readonly #listeners = new Set<() => void>()
@@ -30,15 +33,14 @@ export class Shedding {
    * in debt), and how short memory is (0 to 1).
    */
   adjust(load: number, account: number, memoryShort: number): void {
+    const target = account > 0 ? 1 + account / 5 : Math.max(leastTarget, 1 + account / 20)
+    const ratio = target / Math.max(load, 0.001)
     let { level } = this
-    if (memoryShort > 0) level += fastest * memoryShort
-    else if (account < 0 && load > 0.95) {
-      // What is kept of the class that is shed now is cut by as much as is too much, the debt included.
-      const kept = Math.ceil(level + 1e-9) - level
-      const wanted = Math.max(1 - account / 4, 1) * load
-      level += Math.min(fastest, Math.max(kept * (1 - 1 / wanted), 0.01))
-    } else if (account > 0 && load < 1) {
-      level -= level <= 0 ? 0 : Math.max(easing, (1 - load) * (account > wellOff ? 0.1 : 0.03))
+    if (memoryShort > 0) level += memoryShort / 4
+    else if (level > 1) level += ratio < 0.9 ? slowlyMore : ratio > 1.1 ? -soonLess : 0
+    else {
+      const kept = Math.max(leastKept, 1 - level) * Math.max(fastestLess, Math.min(fastestMore, ratio))
+      level = kept < leastKept && ratio < 0.9 ? 1 + slowlyMore : 1 - Math.max(leastKept, kept)
     }
     this.set(level)
   }

@@ -187,10 +187,21 @@ export interface Admission {
 export interface SenderQuota {
   /** For what cannot wait: whether it is within the quota, and charged; else to be dropped, and counted as `budget`. */
   admits(name: Class, records: number, bytes: number): boolean
-  /** For what can wait: charges it. How many milliseconds to take nothing more from that sender. */
-  charge(records: number, bytes: number): number
-  /** The same, without a charge. */
+  /** For what can wait: charges it. */
+  charge(records: number, bytes: number): void
+  /** How many milliseconds to take nothing more from it. */
   readonly owedMs: number
+  /** It was held back for so long. */
+  slowed(ms: number): void
+}
+
+/** Where nothing is limited. */
+export const unlimited: Admission = {
+  shed: () => 0,
+  onShed: () => () => undefined,
+  sender: () => ({ admits: () => true, charge: () => undefined, owedMs: 0, slowed: () => undefined }),
+  hasQuota: () => false,
+  senderBy: () => 'address',
 }
 
 export interface Context {

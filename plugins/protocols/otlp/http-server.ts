@@ -35,6 +35,7 @@ export function createHttpServer(
   receiver: Receiver,
   tls: ServerTls | undefined,
   given: Partial<HttpServerLimits> = {},
+  processOf?: (socket: Socket) => Promise<string | undefined>,
 ): Server {
   const limits = { ...httpServerLimits, ...given }
   const options = {
@@ -57,6 +58,7 @@ export function createHttpServer(
     const peer = typeof server.address() === 'string' ? 'unix' : socket.remoteAddress
     if (peer === undefined) socket.destroy()
     else peers.set(socket, peer)
+    if (peer === 'unix') void processOf?.(socket).then((name) => name && peers.set(socket, name))
   })
   return server
 }
