@@ -90,6 +90,7 @@ export class Budget {
     this.admission = {
       shed: (name) => this.#shedding.part(name),
       onShed: (listener) => this.#shedding.onChange(listener),
+      queue: (bytes) => Math.min(bytes, (this.#limits.memory ?? Infinity) / 32),
       sender: (name) => this.quotas.sender(name),
       hasQuota: () => this.quotas.isSet,
       senderBy: () => this.quotas.by,
@@ -103,7 +104,7 @@ export class Budget {
     this.#limits = limits
     this.quotas.configure(limits.senders)
     this.bandwidth.configure(limits.bandwidth)
-    this.heap.configure(limits.memory)
+    this.heap.configure(limits.memory, limits.cpu)
     this.#timers.abort()
     this.#timers = new AbortController()
     const { signal } = this.#timers
@@ -124,7 +125,7 @@ export class Budget {
     const { memory } = this.#limits
     if (memory === undefined) return configured
     // The program itself takes most of a small limit; what is short goes to the disk earlier.
-    const part = Math.max(memory / 12, memory / 2 - 64 * 1024 * 1024) / this.#exporters
+    const part = Math.max(memory / 16, memory / 2 - 64 * 1024 * 1024) / this.#exporters
     return Math.min(configured, Math.max(1024 * 1024, part * (1 - this.#memoryShort / 2)))
   }
 

@@ -3,14 +3,17 @@
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import type { Clock } from '../plugins/contract/index.ts'
+import { loadTrim } from '../plugins/protocols/native/index.ts'
 
 const MiB = 1024 * 1024
 /** Emitted bytes pass through three or four buffers: read, encoded, sealed, compressed. */
-const lookEvery = 4 * MiB
+const lookEvery = 2 * MiB
 /** Beyond what was there after the last one: the young are looked at, and then all. */
 const youngGarbage = 16 * MiB
 const oldGarbage = 32 * MiB
-/** Collecting takes at most this part of the time. */
+/** Of a limit, one part in so many. */
+const parts = { young: 24, old: 14 }
+/** Collecting takes at most this part of the CPU that there is. */
 const mostTime = 0.1
 
 type Collect = (options: { type: 'minor' | 'major'; execution: 'sync' }) => void
@@ -31,15 +34,26 @@ export class Heap {
   #since = 0
   #young = 0
   #old = 0
+  #youngGarbage = youngGarbage
   #oldGarbage = oldGarbage
   #notBeforeMs = 0
+  #mostTime = mostTime
+  #trim: (() => void) | undefined
+  #hasTrim = false
 
   constructor(clock: Clock) {
     this.#clock = clock
   }
 
-  configure(limit: number | undefined): void {
-    this.#oldGarbage = limit === undefined ? oldGarbage : Math.min(oldGarbage, Math.max(12 * MiB, limit / 8))
+  /** Limits of memory and CPU. */
+  configure(limit: number | undefined, cpu: number | undefined): void {
+    this.#mostTime = mostTime * Math.min(1, cpu ?? 1)
+    const memory = limit ?? Infinity
+    this.#youngGarbage = Math.min(youngGarbage, memory / parts.young)
+    this.#oldGarbage = Math.min(oldGarbage, memory / parts.old)
+    if (limit === undefined || this.#hasTrim) return
+    this.#hasTrim = true
+    void loadTrim().then((trim) => (this.#trim = trim))
   }
 
   /** Records of so many bytes came in. */
@@ -51,19 +65,20 @@ export class Heap {
     // What V8 collected by itself is where growth begins again.
     this.#young = Math.min(this.#young, now)
     this.#old = Math.min(this.#old, now)
-    if (now - this.#young < Math.min(youngGarbage, this.#oldGarbage)) return
+    if (now - this.#young < this.#youngGarbage) return
     this.#run('minor')
     this.#young = process.memoryUsage().arrayBuffers
     if (this.#young - this.#old >= this.#oldGarbage) this.collect()
   }
 
-  /** All garbage now, unless that was done a moment ago. */
+  /** All garbage now, unless that was done a moment ago; what is free goes back to the system. */
   collect(): boolean {
     const nowMs = this.#clock.elapsedMs()
     if (nowMs < this.#notBeforeMs) return false
     this.#run('major')
+    this.#trim?.()
     const tookMs = this.#clock.elapsedMs() - nowMs
-    this.#notBeforeMs = nowMs + tookMs + tookMs / mostTime
+    this.#notBeforeMs = nowMs + tookMs + tookMs / this.#mostTime
     this.#old = this.#young = process.memoryUsage().arrayBuffers
     return true
   }

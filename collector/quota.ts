@@ -72,8 +72,9 @@ class Sender implements SenderQuota {
   get owedMs(): number {
     if (!this.#quotas.isSet) return 0
     this.#fill()
-    const seconds = Math.max(-this.#records / this.#recordRate, -this.#bytes / this.#byteRate)
-    return seconds > 0 ? seconds * 1000 : 0
+    const records = this.#records < 0 ? -this.#records / this.#recordRate : 0
+    const bytes = this.#bytes < 0 ? -this.#bytes / this.#byteRate : 0
+    return Math.max(records, bytes) * 1000
   }
 
   #charge(records: number, bytes: number): void {

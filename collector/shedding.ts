@@ -33,7 +33,8 @@ export class Shedding {
    * in debt), and how short memory is (0 to 1).
    */
   adjust(load: number, account: number, memoryShort: number): void {
-    const target = account > 0 ? 1 + account / 5 : Math.max(leastTarget, 1 + account / 20)
+    // A burst is what the account is for.
+    const target = account > 0.5 ? 4 : account > 0 ? 1 + account / 5 : Math.max(leastTarget, 1 + account / 20)
     const ratio = target / Math.max(load, 0.001)
     let { level } = this
     if (memoryShort > 0) level += memoryShort / 4

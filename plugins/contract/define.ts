@@ -175,6 +175,8 @@ export interface Admission {
   shed(name: Class): number
   /** Hears when `shed` answers otherwise. Returns how to stop hearing. */
   onShed(listener: () => void): () => void
+  /** Of the bytes that a source would hold until they are acknowledged, how many the memory allows now. */
+  queue(bytes: number): number
   /** The account of a local sender, to be kept for as long as it is connected. */
   sender(name: string): SenderQuota
   /** Whether senders have quotas now. */
@@ -199,6 +201,7 @@ export interface SenderQuota {
 export const unlimited: Admission = {
   shed: () => 0,
   onShed: () => () => undefined,
+  queue: (bytes) => bytes,
   sender: () => ({ admits: () => true, charge: () => undefined, owedMs: 0, slowed: () => undefined }),
   hasQuota: () => false,
   senderBy: () => 'address',

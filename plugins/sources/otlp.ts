@@ -50,7 +50,7 @@ async function run(config: Config, context: Context, emit: Emit, signal: AbortSi
     ...(config.unix === undefined ? {} : { unixPath: config.unix }),
     ...(config.tls === undefined ? {} : { tls: config.tls }),
     maxRequestBytes: config.max_request,
-    maxInFlightBytes: Math.max(64 * 1024 ** 2, 2 * config.max_request),
+    maxInFlightBytes: context.admission.queue(Math.max(64 * 1024 ** 2, 2 * config.max_request)),
     maxInFlightRequests: mostWaiting,
     handle: (request) => take(request, context, emit, signal),
     processOf: async (socket) => (context.admission.hasQuota() ? processOf(socket) : undefined),

@@ -93,7 +93,10 @@ export class Intake {
 
   /** 1 and more where nothing else may leave. */
   get #load(): number {
-    return Math.max(this.#outstanding / mostOutstanding, this.#bytes / this.#options.queue)
+    return Math.max(
+      this.#outstanding / mostOutstanding,
+      this.#bytes / this.#options.admission.queue(this.#options.queue),
+    )
   }
 
   // Before anything is done with it: the budget is used up, or the quota of its sender is.
