@@ -6,7 +6,8 @@ import { once } from 'node:events'
 import { connect, createServer } from 'node:net'
 import process from 'node:process'
 import { fileURLToPath } from 'node:url'
-import { encodeResource } from '../plugins/contract/index.ts'
+import { systemClock } from '../collector/clock.ts'
+import { encodeResource, unlimited } from '../plugins/contract/index.ts'
 import type { Records } from '../plugins/contract/index.ts'
 import { inetAddress, receiveDatagrams, receivePlain } from '../plugins/protocols/native/index.ts'
 import { Connections, Intake, SyslogParser, encodeAttribute } from '../plugins/protocols/syslog/index.ts'
@@ -105,6 +106,7 @@ const intakeOf = (canWait: boolean, emit: (records: Records) => void, dropped: (
     canWait,
     queue: 16 * 1024 * 1024,
     log,
+    admission: unlimited,
     nowUnixNano,
     emit: async (records) => emit(records),
     dropped: (_name, _reason, count) => dropped(count),
@@ -128,7 +130,16 @@ async function tcp(counted: boolean): Promise<void> {
     },
     () => undefined,
   )
-  const connections = new Connections({ intake, maxLength, mostConnections: 10, idleMs: 60_000, log })
+  const connections = new Connections({
+    intake,
+    maxLength,
+    mostConnections: 10,
+    idleMs: 60_000,
+    log,
+    clock: systemClock,
+    admission: unlimited,
+    processOf: async () => undefined,
+  })
   const server = createServer()
   connections.serve(server, 'connection', false)
   await once(server.listen(0, '127.0.0.1'), 'listening')

@@ -315,6 +315,8 @@ export function topOf(runtime: Runtime) {
     components,
     rules: runtime.measures.ruleCounts(),
     buffers: runtime.measures.buffers(),
+    limits: runtime.budget.used(),
+    senders: runtime.budget.quotas.counts(),
     memory: rss,
     cpu: process.cpuUsage(),
     uptime: process.uptime(),

@@ -12,8 +12,8 @@ import { Lane } from './lane.ts'
 import type { Stream } from './stream.ts'
 
 export interface BufferLimits {
-  /** Bytes of batches in memory. */
-  memory: number
+  /** Bytes of batches in memory; may change while it runs. */
+  readonly memory: number
   /** Bytes in the log; 0 keeps everything in memory. */
   disk: number
   /** Older batches are dropped as `expired`. */
@@ -33,6 +33,8 @@ export interface BufferOptions {
   currentStream: (header: Header) => Stream | undefined
   /** For how long the peer has taken nothing of what it should. */
   peerSilentMs: () => number
+  /** As what batches are counted that are dropped for room. */
+  roomReason: () => 'overflow' | 'budget'
   /** Something can be sent, or there is room. */
   onChange: () => void
   /** What is held of earlier sessions changed. */
@@ -209,7 +211,7 @@ export class BatchBuffer {
     for (const victim of [...classes].reverse()) {
       const lane = this.#lane(victim)
       for (let held = lane.oldestIdle(); held && !isEnough(); held = lane.oldestIdle()) {
-        this.discard(held, 'overflow')
+        this.discard(held, this.#options.roomReason())
       }
       if (victim === name) break
     }

@@ -11,6 +11,7 @@ import type {
 import { messageOf } from '../plugins/contract/index.ts'
 import { Problems } from './problems.ts'
 import type { Problem } from './problems.ts'
+import type { Limits } from './limits.ts'
 import { localBroker } from './local-broker.ts'
 import { bufferSettings, outline, subscriberSettings } from './settings.ts'
 import type { BufferSettings, Outline, PipelineSettings, SubscriberSettings } from './settings.ts'
@@ -35,7 +36,7 @@ export type SubscriberComponent = Component<ExporterDefinition> & { settings: Su
 export interface CollectorConfig {
   collector: Outline['collector']
   api: Outline['api']
-  maxDisk: number | undefined
+  limits: Limits
   /** Modules with further plugins, as they were named. */
   modules: readonly string[]
   sources: SourceComponent[]
@@ -63,33 +64,33 @@ export async function parseConfig(
   text: string,
   file: string,
   builtIn: readonly Definition[],
-  limits: ParseLimits = {},
+  given: ParseLimits = {},
 ): Promise<Parsed> {
-  const checker = new Checker(text, limits)
+  const checker = new Checker(text, given)
   const raw = checker.plain()
   if (raw === undefined) return { config: undefined, problems: checker.problems }
   const base = outline.safeParse(raw)
   if (!base.success) checker.issues(base.error, [])
   // Components are looked at even where the outline has problems, so that all are told at once.
-  const given = record(raw)
-  const plugins = Array.isArray(given.plugins) ? given.plugins.filter((one) => typeof one === 'string') : []
+  const parts = record(raw)
+  const plugins = Array.isArray(parts.plugins) ? parts.plugins.filter((one) => typeof one === 'string') : []
   const definitions =
-    limits.elsewhere === true ? builtIn : await loadPlugins(plugins, file, builtIn, checker, limits.modules)
-  const sources = checker.components(given.sources, 'sources', 'source', definitions)
-  const processors = checker.components(given.processors, 'processors', 'processor', definitions)
-  const exporters = checker.exporters(given.exporters, definitions)
-  const subscribers = checker.subscribers(given, definitions)
-  checker.references(given)
+    given.elsewhere === true ? builtIn : await loadPlugins(plugins, file, builtIn, checker, given.modules)
+  const sources = checker.components(parts.sources, 'sources', 'source', definitions)
+  const processors = checker.components(parts.processors, 'processors', 'processor', definitions)
+  const exporters = checker.exporters(parts.exporters, definitions)
+  const subscribers = checker.subscribers(parts, definitions)
+  checker.references(parts)
   checker.sort()
   const isFine = base.success && !checker.problems.some(({ severity }) => severity === 'error')
   if (!isFine) return { config: undefined, problems: checker.problems }
-  const { collector, api, max_disk: maxDisk, pipelines } = base.data
+  const { collector, api, limits, pipelines } = base.data
   const list = Object.entries(pipelines).map(([id, pipeline]) => ({ id, ...pipeline }))
   // Named only in a pipeline, `dpulse` is the collector's own measurements with their defaults.
   const config = {
     collector,
     api,
-    maxDisk,
+    limits,
     modules: plugins,
     sources,
     processors,

@@ -1,6 +1,7 @@
 // Who the collector is, and the Context that the runtime gives to each component.
-import { encodeResource } from '../plugins/contract/index.ts'
+import { encodeResource, unlimited } from '../plugins/contract/index.ts'
 import type {
+  Admission,
   Attributes,
   Changes,
   Checkpoint,
@@ -34,6 +35,7 @@ export interface ComponentParts {
   clock: Clock
   logger: Logger
   checkpoint: Checkpoint
+  admission?: Admission
   ready: (address: string | undefined) => void
   dropped: (name: Class, reason: DropReason, count: number) => void
   status?: () => Pick<CollectorStatus, 'devices' | 'session' | 'ended' | 'held'>
@@ -66,6 +68,7 @@ export function contextOf(identity: CollectorIdentity, parts: ComponentParts): C
     checkpoint: parts.checkpoint,
     device: identity.device,
     collector: identity.collector,
+    admission: parts.admission ?? unlimited,
     portOffset: identity.portOffset,
     ...(parts.changes && { changes: parts.changes }),
     resource(attributes = {}) {

@@ -51,7 +51,7 @@ export async function detectConfig(
   }
   const ids = [...sources.map(({ id }) => id), 'dpulse']
   const pipeline = { id: 'default', sources: ids, processors: [], exporters: ['aggregator'] }
-  const rest = { collector, api, maxDisk: undefined, modules: [], subscribers: [] }
+  const rest = { collector, api, limits: {}, modules: [], subscribers: [] }
   const config = { ...rest, sources, processors: [], exporters: [exporter] }
   return { config: { ...config, pipelines: [pipeline] }, leftOut }
 }

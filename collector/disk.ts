@@ -23,7 +23,9 @@ export interface DiskOptions {
   /** The stream of this session that a header belongs to. */
   currentStream: (header: Header) => Stream | undefined
   /** Drops a batch and counts it. */
-  discard: (held: Held, reason: 'expired' | 'overflow') => void
+  discard: (held: Held, reason: 'expired' | 'overflow' | 'budget') => void
+  /** As what batches are counted that are dropped for room. */
+  roomReason: () => 'overflow' | 'budget'
   /** Something was read, written or forgotten. */
   onChange: () => void
 }
@@ -224,7 +226,7 @@ export class Disk {
         while (this.bytes > target) {
           const oldest = await this.#oldest(victim)
           if (oldest.length === 0) break
-          for (const held of oldest) this.#options.discard(held, 'overflow')
+          for (const held of oldest) this.#options.discard(held, this.#options.roomReason())
           await this.save()
         }
         if (victim === name) break

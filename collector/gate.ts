@@ -13,12 +13,12 @@ interface Waiter {
 }
 
 export class Gate {
-  readonly #limit: number
+  readonly #limit: () => number
   readonly #used: () => number
   readonly #waiters: Waiter[][] = classes.map(() => [])
   waiting = 0
 
-  constructor(limit: number, used: () => number) {
+  constructor(limit: () => number, used: () => number) {
     this.#limit = limit
     this.#used = used
   }
@@ -26,7 +26,7 @@ export class Gate {
   /** Whether Records of so many bytes may enter now. One that is alone always may, however large. */
   hasRoom(name: Class, bytes: number): boolean {
     const used = this.#used()
-    return used === 0 || used + bytes <= this.#limit * share(name)
+    return used === 0 || used + bytes <= this.#limit() * share(name)
   }
 
   /** The same, and nobody of this class or a more precious one waits. */

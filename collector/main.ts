@@ -46,6 +46,11 @@ const settleMs = 3000
  * itself is small, and threads that mark it beside us take several times the CPU of doing it ourselves.
  */
 const heapFlags = ['--heap-growing-percent=150', '--no-concurrent-marking']
+/**
+ * Of what small buffers are cut from. mqtt-packet keeps one of four bytes for every length of a packet that it ever
+ * wrote, and each keeps all that it was cut from: with the usual 64 KiB that comes to hundreds of megabytes.
+ */
+const poolBytes = 1024
 
 /** What a configuration may name: everything in plugins/index.ts, and the collector's own measurements. */
 export const definitions: readonly Definition[] = [...plugins, measureSource(new Measures(0n))]
@@ -53,6 +58,7 @@ export const definitions: readonly Definition[] = [...plugins, measureSource(new
 /** Runs until SIGTERM, SIGINT or the end of the parent. @throws what a person must mend before it can start. */
 export async function main(options: ProgramOptions, version: string): Promise<void> {
   for (const flag of heapFlags) setFlagsFromString(flag)
+  Buffer.poolSize = poolBytes
   const signal = stopSignal(stopMs)
   const parent = connectToParent(() => undefined)
   const logger = new Logger()
@@ -74,7 +80,7 @@ export async function main(options: ProgramOptions, version: string): Promise<vo
   })
   const config = await steering.begin()
   identity.labels = steering.labels
-  const disk = Math.floor((options.maxDisk ?? config.maxDisk ?? defaultDisk) * diskShare)
+  const disk = diskOf(options.maxDisk, config.limits.disk)
   await using open = new AsyncDisposableStack()
   open.defer(() => logger.flush())
   const buffer = open.use(await openBuffer(directory, disk, config, logger))
@@ -121,6 +127,12 @@ export async function main(options: ProgramOptions, version: string): Promise<vo
   if (!signal.aborted)
     await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }))
   log.info('collector stops', { reason: messageOf(signal.reason) })
+}
+
+/** `--max-disk` is for all in the directory, `limits.disk` for the collector alone: the smaller one counts. */
+function diskOf(maxDisk: number | undefined, limit: number | undefined): number {
+  const share = (maxDisk ?? defaultDisk) * diskShare
+  return Math.floor(limit === undefined ? share : maxDisk === undefined ? limit : Math.min(limit, share))
 }
 
 interface Loaded {

@@ -9,6 +9,7 @@ import type {
   RuleCount,
 } from '../plugins/contract/index.ts'
 import * as z from 'zod'
+import type { Budget } from './budget.ts'
 
 export type ComponentKind = 'source' | 'processor' | 'exporter' | 'subscriber'
 
@@ -123,6 +124,31 @@ export const collectorMetrics = {
     unit: '{emit}',
     description: 'Emits that wait for room.',
   },
+  'dpulse.collector.budget.used': {
+    kind: 'gauge',
+    unit: '1',
+    description: 'Of a limit, what is used of it; 1 is all.',
+  },
+  'dpulse.collector.budget.slowed': {
+    kind: 'counter',
+    unit: 's',
+    description: 'Time that emits waited for the budget, summed.',
+  },
+  'dpulse.collector.sender.records': {
+    kind: 'counter',
+    unit: '{record}',
+    description: 'Records that a sender brought in, where senders have quotas.',
+  },
+  'dpulse.collector.sender.dropped': {
+    kind: 'counter',
+    unit: '{record}',
+    description: 'Records of a sender that were beyond its quota, and dropped.',
+  },
+  'dpulse.collector.sender.slowed': {
+    kind: 'counter',
+    unit: 's',
+    description: 'For how long a sender was held back for being beyond its quota.',
+  },
   'process.cpu.time': { kind: 'counter', unit: 's', description: 'CPU time of the collector.' },
   'process.memory.usage': { kind: 'gauge', unit: 'By', description: 'Resident memory of the collector.' },
 } as const satisfies MetricDeclarations
@@ -135,6 +161,7 @@ export class Measures {
   readonly startedUnixNano: bigint
   buffers: () => BufferGauges[] = () => []
   /** Of the processors that go by rules; one that several pipelines have is there several times. */
+  budget: Budget | undefined
   rules: () => { id: string; counts: readonly RuleCount[] }[] = () => []
 
   constructor(startedUnixNano: bigint) {
@@ -193,6 +220,7 @@ export class Measures {
     for (const { meter, who } of exporters) add('dpulse.collector.bytes', meter.bytes, who)
     for (const { meter, who } of exporters) add('dpulse.collector.duration', meter.durationMs / 1000, who)
     this.#eachBuffer(add)
+    this.#eachLimit(add)
     const { user, system } = process.cpuUsage()
     add('process.cpu.time', user / 1e6, { 'cpu.mode': 'user' })
     add('process.cpu.time', system / 1e6, { 'cpu.mode': 'system' })
@@ -206,6 +234,20 @@ export class Measures {
     for (const { gauges, who } of buffers) add('dpulse.collector.buffer.backlog', gauges.diskBatches, who)
     for (const { gauges, who } of buffers) add('dpulse.collector.buffer.in_flight', gauges.inFlight, who)
     for (const { gauges, who } of buffers) add('dpulse.collector.buffer.waiting', gauges.waiting, who)
+  }
+
+  #eachLimit(add: Add): void {
+    const { budget } = this
+    if (!budget) return
+    for (const { name, share } of budget.used())
+      add('dpulse.collector.budget.used', share, { 'dpulse.budget': name })
+    if (budget.slowedSeconds > 0) add('dpulse.collector.budget.slowed', budget.slowedSeconds, {})
+    const senders = budget.quotas
+      .counts()
+      .map((counts) => ({ counts, who: { 'dpulse.sender': counts.sender } }))
+    for (const { counts, who } of senders) add('dpulse.collector.sender.records', counts.records, who)
+    for (const { counts, who } of senders) add('dpulse.collector.sender.dropped', counts.dropped, who)
+    for (const { counts, who } of senders) add('dpulse.collector.sender.slowed', counts.slowedSeconds, who)
   }
 
   #eachRule(add: Add): void {

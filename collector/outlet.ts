@@ -11,6 +11,7 @@ import type {
   Records,
 } from '../plugins/contract/index.ts'
 import type { Log } from '../plugins/protocols/log/index.ts'
+import type { Bandwidth } from './bandwidth.ts'
 import { BatchBuffer } from './buffer.ts'
 import type { BufferLimits } from './buffer.ts'
 import { Alarm } from './clock.ts'
@@ -41,6 +42,8 @@ export interface OutletOptions {
   timeoutMs: number
   window: number
   maxStreams: number
+  /** What all exporters together may send; absent where nothing limits it. */
+  bandwidth?: Bandwidth
   clock: Clock
   logger: Logger
   random: () => number
@@ -83,6 +86,7 @@ export class Outlet {
       streams: () => this.#sealer.streams,
       currentStream: (header) => this.#currentStream(header),
       peerSilentMs: () => this.#sender.silentMs,
+      roomReason: () => this.#roomReason,
       onChange: () => this.#changed(),
       onHeldChange: options.onStatusChange,
     })
@@ -105,6 +109,7 @@ export class Outlet {
       logger: options.logger,
       timeoutMs: options.timeoutMs,
       window: options.window,
+      bandwidth: options.bandwidth,
       random: options.random,
       onOutcome: (outcome) => {
         if (outcome.kind !== 'failed') this.#settled++
@@ -113,7 +118,10 @@ export class Outlet {
       },
       onDue: (dueMs) => this.#alarm.at(dueMs),
     })
-    this.#gate = new Gate(limits.memory, () => this.memoryBytes)
+    this.#gate = new Gate(
+      () => limits.memory,
+      () => this.memoryBytes,
+    )
   }
 
   get memoryBytes(): number {
@@ -167,7 +175,7 @@ export class Outlet {
     }
     if (this.#buffer.makeRoom(name, () => this.#gate.hasRoom(name, size)))
       return this.#enter(records, mayWait)
-    this.drop(records.device, name, 'overflow', records.count)
+    this.drop(records.device, name, this.#roomReason, records.count)
     return Promise.resolve()
   }
 
@@ -218,6 +226,11 @@ export class Outlet {
       if (waitMs <= 0) return
       await clock.delay(waitMs, drained.signal).catch(() => undefined)
     }
+  }
+
+  /** Why there is no room: what could not be sent for want of bandwidth is a matter of the budget. */
+  get #roomReason(): 'overflow' | 'budget' {
+    return this.#options.bandwidth?.isShort === true ? 'budget' : 'overflow'
   }
 
   #currentStream(header: Header): Stream | undefined {

@@ -6,6 +6,7 @@ import type { LeftOut, Part } from '../plugins/contract/parent.ts'
 import type { SeverityName } from '../plugins/protocols/change.ts'
 import type { Log } from '../plugins/protocols/log/index.ts'
 import { Floors } from './change/floor.ts'
+import { Budget } from './budget.ts'
 import { Chain } from './chain.ts'
 import type { Stage } from './chain.ts'
 import { checkpointOf } from './checkpoint.ts'
@@ -67,6 +68,7 @@ export class Runtime {
   readonly measures: Measures
   readonly tail: Tail
   readonly subscribers: Subscribers
+  readonly budget: Budget
   readonly #sources = new Map<string, SourceUnit>()
   readonly #processors = new Map<string, ProcessorUnit>()
   readonly #exporters = new Map<string, ExporterUnit>()
@@ -85,6 +87,8 @@ export class Runtime {
     const { identity, log, clock, logger } = options
     this.measures = new Measures(clock.nowUnixNano())
     this.tail = new Tail(clock)
+    this.budget = new Budget({ clock, logger: logger.for('budget') })
+    this.measures.budget = this.budget
     this.measures.buffers = () =>
       this.exporters.map(({ component, outlet }) => gaugesOf(component.id, outlet))
     this.measures.rules = () => {
@@ -101,6 +105,7 @@ export class Runtime {
       logger,
       measures: this.measures,
       tail: this.tail,
+      budget: this.budget,
       random: options.random ?? Math.random,
       onChange: () => options.onChange?.(),
       changes: options.changes,
@@ -149,6 +154,7 @@ export class Runtime {
   /** Sources end, buffers drain until the deadline and keep the rest on disk. */
   async stop(): Promise<void> {
     this.#isStopping = true
+    this.budget.stop()
     await this.#changing
     const sources = [...this.#sources.values()].reverse().map(({ supervised }) => supervised.stop())
     await this.#within(sourceStopMs, Promise.all(sources))
@@ -192,6 +198,7 @@ export class Runtime {
       }),
     )
     const named = new Set(config.pipelines.flatMap((pipeline) => pipeline.exporters))
+    this.budget.configure(config.limits, named.size)
     const share = Math.floor(this.#options.disk / Math.max(1, named.size))
     const wanted = config.exporters.filter(({ id }) => named.has(id))
     const exporters = wanted.map((component) => {

@@ -5,6 +5,7 @@
 // one slot of its own besides, and the backlog eight, so that no flood ever keeps another class, or the backlog, away.
 import { PermanentError, RetryableError, classes, codeOf, rank } from '../plugins/contract/index.ts'
 import type { Class, Clock, Exporter, Log as Logger, Receipt } from '../plugins/contract/index.ts'
+import type { Bandwidth } from './bandwidth.ts'
 import type { BatchBuffer } from './buffer.ts'
 import type { Held } from './held.ts'
 
@@ -17,6 +18,7 @@ export interface SenderOptions {
   timeoutMs: number
   /** Most fresh batches under way, besides one of each class. */
   window: number
+  bandwidth: Bandwidth | undefined
   /** For jitter: 0 ≤ x < 1. */
   random: () => number
   onOutcome: (outcome: Outcome) => void
@@ -33,6 +35,8 @@ interface Attempt {
   readonly held: Held
   readonly startedMs: number
   readonly controller: AbortController
+  /** Bytes charged to the bandwidth. */
+  readonly charged: number
   finished: boolean
 }
 
@@ -59,6 +63,8 @@ export class Sender {
   /** When the peer last took something, or was last given something while it owed nothing. */
   #progressMs: number
   #pausedUntilMs = 0
+  /** When the next class that waits for bandwidth may go on. */
+  #bandwidthDueMs = Infinity
 
   constructor(options: SenderOptions) {
     this.#options = options
@@ -96,13 +102,14 @@ export class Sender {
     if (!this.#isReady || this.#isStopped) return
     const nowMs = this.#options.clock.elapsedMs()
     if (nowMs < this.#pausedUntilMs) return this.#options.onDue(this.#pausedUntilMs)
+    this.#bandwidthDueMs = Infinity
     while (this.#failures === 0 || this.#attempts.size === 0) {
       const held = this.#next()
       if (!held) break
       if (this.#options.buffer.isExpired(held)) this.#options.buffer.discard(held, 'expired')
       else this.#start(held, nowMs)
     }
-    this.#options.onDue(this.#options.buffer.retryDueMs(nowMs))
+    this.#options.onDue(Math.min(this.#bandwidthDueMs, this.#options.buffer.retryDueMs(nowMs)))
   }
 
   /** Ends attempts that take too long. */
@@ -135,14 +142,24 @@ export class Sender {
   #next(): Held | undefined {
     const { buffer } = this.#options
     for (const name of classes) {
+      if (!this.#hasBandwidth(name)) continue
       if (this.#mayStartFresh(name) && buffer.hasFresh(name)) return buffer.takeFresh(name)
     }
     if (this.#backlogInFlight >= backlogSlots || this.#bytesInFlight >= mostBytes) return undefined
     for (const name of classes) {
+      if (!this.#hasBandwidth(name)) continue
       const held = buffer.takeBacklog(name)
       if (held) return held
     }
     return undefined
+  }
+
+  /** Where there is none, it is asked again as soon as there is. */
+  #hasBandwidth(name: Class): boolean {
+    const waitMs = this.#options.bandwidth?.waitMs(name) ?? 0
+    if (waitMs > 0)
+      this.#bandwidthDueMs = Math.min(this.#bandwidthDueMs, this.#options.clock.elapsedMs() + waitMs)
+    return waitMs === 0
   }
 
   #mayStartFresh(name: Class): boolean {
@@ -151,7 +168,9 @@ export class Sender {
   }
 
   #start(held: Held, nowMs: number): void {
-    const attempt: Attempt = { held, startedMs: nowMs, controller: new AbortController(), finished: false }
+    const charged = this.#options.bandwidth?.take(held.batch.bytes.length) ?? 0
+    const controller = new AbortController()
+    const attempt: Attempt = { held, startedMs: nowMs, controller, charged, finished: false }
     held.attempts++
     if (this.isHealthy && this.#attempts.size === 0) this.#progressMs = nowMs
     this.#attempts.add(attempt)
@@ -181,6 +200,8 @@ export class Sender {
     const { count } = held.batch.header
     const rejected = Math.min(count, Math.max(0, receipt.rejected))
     const facts = { durationMs, records: count, bytes: held.batch.bytes.length }
+    const { length } = held.batch.bytes
+    this.#options.bandwidth?.settle(length, attempt.charged, receipt.wireBytes ?? length)
     this.#adapt(durationMs, !held.fromLog && this.#freshInFlight >= this.#window)
     this.#end(attempt)
     this.#failures = 0

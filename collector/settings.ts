@@ -3,6 +3,7 @@
 import * as z from 'zod'
 import { address, classes, duration, isDeviceId, size } from '../plugins/contract/index.ts'
 import { labelName } from '../plugins/protocols/change.ts'
+import { limitsSettings } from './limits.ts'
 
 /** Ids are in the names of topics of the log and in metrics. */
 export const componentId = /^[a-z][a-z0-9_-]{0,63}$/
@@ -17,7 +18,7 @@ export const bufferSettings = z
       .describe('Most bytes of batches in memory.'),
     disk: size
       .optional()
-      .describe('Most bytes of batches on disk; its share of --max-disk where absent, 0B for none.'),
+      .describe('Most bytes of batches on disk; its share of `limits` where absent, 0B for none.'),
     max_age: duration.prefault('7d').describe('Older records are dropped, and counted as expired.'),
     spill: duration
       .prefault('1s')
@@ -119,7 +120,7 @@ export const outline = z.strictObject({
     })
     .prefault({})
     .describe('The local HTTP API.'),
-  max_disk: size.optional().describe('Most bytes in the data directory, unless --max-disk says otherwise.'),
+  limits: limitsSettings.describe('What the collector may use of the machine, and each sender of it.'),
   sources: z.record(id, component).default({}).describe('What brings records in, by id.'),
   processors: z.record(id, component).default({}).describe('What filters and changes records, by id.'),
   exporters: z.record(id, component).default({}).describe('What delivers records, by id.'),

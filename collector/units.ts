@@ -15,6 +15,7 @@ import type {
 } from '../plugins/contract/index.ts'
 import { codeOf } from '../plugins/contract/index.ts'
 import type { Log } from '../plugins/protocols/log/index.ts'
+import type { Budget } from './budget.ts'
 import type { Chain } from './chain.ts'
 import { checkpointOf } from './checkpoint.ts'
 import type { ExporterComponent, SourceComponent } from './config.ts'
@@ -36,6 +37,8 @@ export interface Surroundings {
   measures: Measures
   /** For those who look on. */
   tail: Tail
+  /** What all components together may use. */
+  budget: Budget
   random: () => number
   /** For exporters behind which somebody may change this collector. */
   changes?: Changes | undefined
@@ -73,6 +76,7 @@ export class SourceUnit {
       clock,
       logger: logger.for(id),
       checkpoint: checkpointOf(log, id),
+      admission: around.budget.admission,
       ready: (address) => this.supervised.ready(address),
       dropped: (name, reason, count) => this.#dropped(name, reason, count),
     })
@@ -97,6 +101,14 @@ export class SourceUnit {
     if (records.count === 0) return Promise.resolve()
     const problem = whatIsWrong(records)
     if (problem !== undefined) return this.#refuse(records, problem)
+    const { budget } = this.#around
+    const { class: name, bytes } = records
+    if (!mayWait) return budget.sheds(name, bytes.length) ? this.#shed(records) : this.#route(records, false)
+    const entry = budget.enter(name, bytes.length)
+    return entry ? entry.then(() => this.#route(records, true)) : this.#route(records, true)
+  }
+
+  #route(records: Records, mayWait: boolean): Promise<void> {
     this.#around.tail.see(records)
     const [only] = this.routes
     if (this.routes.length === 1 && only) return this.#deliver(only, records, mayWait)
@@ -126,6 +138,14 @@ export class SourceUnit {
     }
     if (taken > 0) safe.push(route.keeper.saved())
     return safe.length === 0 ? Promise.resolve() : Promise.all(safe).then(() => undefined)
+  }
+
+  /** They cannot wait, and the budget has no room for them. */
+  #shed({ device, class: name, count }: Records): Promise<void> {
+    this.#meter.drop('budget', count)
+    for (const { outlets } of this.routes)
+      for (const outlet of outlets) outlet.drop(device, name, 'budget', count)
+    return Promise.resolve()
   }
 
   #refuse(records: Records, problem: string): Promise<void> {
@@ -216,7 +236,9 @@ export class ExporterUnit {
       collector: identity.collector,
       device: identity.device,
       limits: {
-        memory: buffer.memory,
+        get memory() {
+          return around.budget.bufferBytes(buffer.memory)
+        },
         disk: buffer.disk ?? defaultDisk,
         ageMs: buffer.max_age,
         spillMs: buffer.spill,
@@ -224,6 +246,7 @@ export class ExporterUnit {
       timeoutMs: buffer.timeout,
       window: buffer.in_flight,
       maxStreams: buffer.max_streams,
+      bandwidth: around.budget.bandwidth,
       onOutcome: (outcome) => {
         meter.durationMs += outcome.durationMs
         if (outcome.kind === 'delivered') {

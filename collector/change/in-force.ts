@@ -51,8 +51,9 @@ export async function resolveApplied(
     const message = `this collector is ${collector}; only its own file can say otherwise`
     told.unshift({ path: 'collector.id', message, severity: 'error' })
   }
-  if (config && (config.maxDisk !== base.maxDisk || JSON.stringify(config.api) !== JSON.stringify(base.api)))
-    told.push({ path: '', message: 'api and max_disk change with the next start', severity: 'warning' })
+  const isSame = JSON.stringify(config?.api) === JSON.stringify(base.api)
+  if (config && (config.limits.disk !== base.limits.disk || !isSame))
+    told.push({ path: '', message: 'api and limits.disk change with the next start', severity: 'warning' })
   const isFine = config && !told.some(({ severity }) => severity === 'error')
   return {
     ...(isFine && { found: { config, hash: applied.hash, origin: 'applied', since: now() } }),

@@ -111,6 +111,8 @@ export type Processor = Decider | Passer
 export interface Receipt {
   readonly rejected: number
   readonly reason?: string
+  /** Bytes that went over the wire, where the exporter knows; the batch's own otherwise. */
+  readonly wireBytes?: number
 }
 
 export interface Exporter {
@@ -179,6 +181,47 @@ export interface Checkpoint {
   save(cursor: unknown): Promise<void>
 }
 
+/**
+ * What the limits of the collector leave room for. Sources whose `emit` waits need not ask; those that cannot wait ask
+ * before they do any work, and whoever knows senders apart holds each to its quota.
+ */
+export interface Admission {
+  /** Of records of that class that cannot wait, the part (0 to 1) to drop now; count them as `budget`. */
+  shed(name: Class): number
+  /** Hears when `shed` answers otherwise. Returns how to stop hearing. */
+  onShed(listener: () => void): () => void
+  /** Of the bytes that a source would hold until they are acknowledged, how many the memory allows now. */
+  queue(bytes: number): number
+  /** The account of a local sender, to be kept for as long as it is connected. */
+  sender(name: string): SenderQuota
+  /** Whether senders have quotas now. */
+  hasQuota(): boolean
+  /** How to name a sender whose socket shows no process. */
+  senderBy(): 'address' | 'service'
+}
+
+/** What one local sender has brought in, held against its rates. */
+export interface SenderQuota {
+  /** For what cannot wait: whether it is within the quota, and charged; else to be dropped, and counted as `budget`. */
+  admits(name: Class, records: number, bytes: number): boolean
+  /** For what can wait: charges it. */
+  charge(records: number, bytes: number): void
+  /** How many milliseconds to take nothing more from it. */
+  readonly owedMs: number
+  /** It was held back for so long. */
+  slowed(ms: number): void
+}
+
+/** Where nothing is limited. */
+export const unlimited: Admission = {
+  shed: () => 0,
+  onShed: () => () => undefined,
+  queue: (bytes) => bytes,
+  sender: () => ({ admits: () => true, charge: () => undefined, owedMs: 0, slowed: () => undefined }),
+  hasQuota: () => false,
+  senderBy: () => 'address',
+}
+
 export interface Context {
   /** The component's key in the configuration. */
   readonly id: string
@@ -191,6 +234,7 @@ export interface Context {
   readonly collector: string
   /** An encoded Resource of this device: host.*, service.instance.id, labels, and what is given (service.name). */
   resource(attributes?: Attributes): Uint8Array
+  readonly admission: Admission
   /** Added to every default port. */
   readonly portOffset: number
   /** Says that the component is up, with where it listens or connects. May be called again when it changes. */

@@ -117,7 +117,7 @@ class MqttExporter implements Exporter {
     link.publish(topic, payload, { qos: 1, mustBeHeard: true }).catch(answer.reject)
     try {
       await answer.promise
-      return { rejected: 0 }
+      return { rejected: 0, wireBytes: payload.length }
     } finally {
       signal.removeEventListener('abort', aborted)
       done.abort()

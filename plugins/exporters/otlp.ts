@@ -69,8 +69,11 @@ function create(config: Config, context: Context): Exporter {
   const delivery = (): Delivery => (opened ??= open(config))
   return {
     async export(batch, signal) {
-      const { rejected, message } = await holding(() => delivery().send(batch.signal, batch.bytes, signal))
-      return rejected === 0 ? { rejected } : { rejected, reason: message }
+      let wireBytes = batch.bytes.length
+      const onWire = (bytes: number): void => void (wireBytes = bytes)
+      const send = () => delivery().send(batch.signal, batch.bytes, signal, onWire)
+      const { rejected, message } = await holding(send)
+      return rejected === 0 ? { rejected, wireBytes } : { rejected, wireBytes, reason: message }
     },
     async run(signal) {
       context.ready(config.endpoint.map((one) => one.origin).join(', '))

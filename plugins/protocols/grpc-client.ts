@@ -28,6 +28,8 @@ export interface CallOptions {
   compression: Compression
   headers: Readonly<Record<string, string>>
   signal: AbortSignal
+  /** Hears what the message came to, compressed and framed. */
+  onWire?: (bytes: number) => void
 }
 
 /** How long a peer may take to answer a ping before its session counts as dead. */
@@ -58,6 +60,7 @@ export class GrpcClient {
     const { signal, compression, headers } = options
     signal.throwIfAborted()
     const frame = await frameMessage(message, compression)
+    options.onWire?.(frame.length)
     const session = await untilAborted(this.#connected(), signal)
     signal.throwIfAborted()
     const stream = session.request({

@@ -21,11 +21,15 @@ export interface HttpServerLimits {
 }
 export const httpServerLimits: HttpServerLimits = { connections: 1000, receiveMs: 30_000, idleMs: 75_000 }
 
-/** A server that hands each request over with the address of its sender, without port; `unix` on a Unix socket. */
+/**
+ * A server that hands each request over with the address of its sender, without port; on a Unix socket with the name that
+ * `processOf` finds for it, or `unix`.
+ */
 export function createIntakeServer(
   take: (request: IncomingMessage, response: ServerResponse, peer: string) => void,
   tls: ServerTls | undefined,
   given: Partial<HttpServerLimits> = {},
+  processOf?: (socket: Socket) => Promise<string | undefined>,
 ): Server {
   const limits = { ...httpServerLimits, ...given }
   const options = {
@@ -51,6 +55,7 @@ export function createIntakeServer(
     const peer = typeof server.address() === 'string' ? 'unix' : socket.remoteAddress
     if (peer === undefined) socket.destroy()
     else peers.set(socket, peer)
+    if (peer === 'unix') void processOf?.(socket).then((name) => name && peers.set(socket, name))
   })
   return server
 }

@@ -14,7 +14,13 @@ import { ports } from '../contract/options.ts'
 import { portTaken } from '../contract/ports.ts'
 import { address, duration, size } from '../contract/settings.ts'
 import type { Address } from '../contract/settings.ts'
-import { ListenError, longestPath, receiveDatagrams, removeSocket } from '../protocols/native/index.ts'
+import {
+  ListenError,
+  longestPath,
+  processOf,
+  receiveDatagrams,
+  removeSocket,
+} from '../protocols/native/index.ts'
 import type { DatagramListen, DatagramOptions, DatagramReceiver } from '../protocols/native/index.ts'
 import { Connections, Intake, encodeAttribute, longestMessage, zoneOf } from '../protocols/syslog/index.ts'
 import type { Origin } from '../protocols/syslog/index.ts'
@@ -28,6 +34,8 @@ const path = z
   .refine((value) => Buffer.byteLength(value) <= longestPath, `expected at most ${longestPath} bytes`)
 const sizeWithin = (least: number, most: number) =>
   size.refine((bytes) => bytes >= least && bytes <= most, `expected ${least} to ${most} bytes`)
+/** For so long after it has stopped shedding, the kernel's drops may be of that. */
+const drainedMs = 1000
 const longestIdleMs = 20 * 86_400_000
 
 const tlsListener = z
@@ -139,6 +147,7 @@ async function run(config: Config, context: Context, emit: Emit, signal: AbortSi
     timezone: config.timezone,
     queue: config.queue,
     log: context.log,
+    admission: context.admission,
     nowUnixNano: () => context.clock.nowUnixNano(),
     dropped: context.dropped.bind(context),
   }
@@ -150,13 +159,20 @@ async function run(config: Config, context: Context, emit: Emit, signal: AbortSi
     mostConnections: config.max_connections,
     idleMs: config.idle_timeout,
     log: context.log,
+    clock: context.clock,
+    admission: context.admission,
+    processOf,
   })
   let receiver: DatagramReceiver | undefined
   const files: SocketFile[] = []
+  let forget: () => void = () => undefined
   try {
     const usual = none ? defaults(ports.syslog, context.portOffset) : []
     const udp = config.udp === undefined ? usual : await endpointsOf(config.udp)
     receiver = await openDatagrams(config, context, datagrams, udp)
+    const shed = () => receiver?.shed(context.admission.shed('log'))
+    forget = context.admission.onShed(shed)
+    shed()
     const opened = (receiver?.listen ?? []).map((one) =>
       'path' in one ? `unix-datagram:${one.path}` : urlOf('udp', one),
     )
@@ -164,6 +180,7 @@ async function run(config: Config, context: Context, emit: Emit, signal: AbortSi
     context.ready(opened.join(', '))
     await Promise.race([aborted(signal), ...(receiver ? [receiver.failed] : [])])
   } finally {
+    forget()
     await Promise.all([connections.close(), receiver?.stop()])
     for (const { path, inode } of files) removeSocket(path, inode)
     await Promise.all([streams.end(), datagrams.end()])
@@ -217,23 +234,34 @@ async function openDatagrams(
   udp: readonly Endpoint[],
 ): Promise<DatagramReceiver | undefined> {
   const wanted: DatagramListen[] = [...udp]
+  let receiver: DatagramReceiver | undefined
+  let shedMs = -Infinity
   const unixPath = config.unix_datagram
   if (unixPath !== undefined) wanted.push({ path: unixPath, mode: parseInt(config.socket_mode, 8) })
   const options: Omit<DatagramOptions<Origin>, 'listen'> = {
     receiveBuffer: config.receive_buffer,
     longest: config.max_length,
     log: context.log,
-    peer: (host) =>
-      host === '' ? { local: true } : { local: false, peer: encodeAttribute('network.peer.address', host) },
+    peer: (host) => {
+      const sender = context.admission.sender(host === '' ? 'unix' : host)
+      if (host === '') return { local: true, sender }
+      const isShed = () => receiver?.sheds === true
+      return { local: false, sender, isShed, peer: encodeAttribute('network.peer.address', host) }
+    },
     take: (bytes, start, end, origin, ascii, truncated) =>
       intake.take(bytes, start, end, origin, ascii, truncated),
     pause: () => intake.flush(),
     // Nobody has seen them, so they count for the least precious class.
-    dropped: (count) => context.dropped('log', 'overflow', count),
+    dropped: (count) => {
+      const nowMs = context.clock.elapsedMs()
+      // What the kernel was told to throw away it counts with what it had no room for, and tells a moment later.
+      if (receiver?.sheds === true) shedMs = nowMs
+      context.dropped('log', nowMs - shedMs < drainedMs ? 'budget' : 'overflow', count)
+    },
   }
   while (wanted.length > 0) {
     try {
-      return await receiveDatagrams({ ...options, listen: wanted })
+      return (receiver = await receiveDatagrams({ ...options, listen: wanted }))
     } catch (error) {
       if (!(error instanceof ListenError)) throw error
       const index = wanted.indexOf(error.listen)

@@ -205,7 +205,7 @@ describe('a configuration that is applied', { timeout: 240_000 }, () => {
     await isKnown(fleet)
     const sender = startSender(portOffset, { name: 'load', perRequest: 20, everyMs: 10 })
     for (const minimum of ['debug', 'trace', 'info', 'debug']) {
-      const more = `max_disk: 4GiB # ${minimum}\n`
+      const more = `limits: { disk: 4GiB } # ${minimum}\n`
       const ended = await applied(fleet, collectorOf({ portOffset, minimum, more }))
       expect({ code: ended.code, stderr: ended.stderr }).toMatchObject({ code: 0 })
     }

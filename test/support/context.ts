@@ -1,6 +1,6 @@
 // A whole Context for a plugin under test: what the plugin says to it (ready, dropped, log, checkpoint) is kept to be
 // looked at. Imports only the contract, so that plugins outside the tree can use it.
-import { encodeResource } from '../../plugins/contract/index.ts'
+import { encodeResource, unlimited } from '../../plugins/contract/index.ts'
 import type {
   Attributes,
   Class,
@@ -60,6 +60,7 @@ export function testContext(overrides: Partial<Context> = {}): TestContext<Clock
     device,
     collector: device,
     resource: (attributes: Attributes = {}) => encodeResource({ ...resourceOf(device), ...attributes }),
+    admission: unlimited,
     portOffset: 0,
     ready: (address = '') => {
       context.addresses.push(address)

@@ -8,6 +8,7 @@ import type { Libc } from './libc.ts'
 import { RingWriter, truncatedFlag } from './ring.ts'
 import type { SharedRing } from './ring.ts'
 import { portOf } from './sockaddr.ts'
+import { shedProgram } from './socket-filter.ts'
 
 export interface WorkerSocket {
   family: number
@@ -53,6 +54,8 @@ const pollMs = 200
 const rounds = 16
 /** How long a stop waits for a reader that takes nothing more. */
 const stopRoomMs = 2000
+/** While the budget is short: waking up for each datagram costs ten times what the datagram does. */
+const gatherMs = 10
 
 class OpenError extends Error {
   readonly errno: number
@@ -158,6 +161,10 @@ class Receiver {
   readonly #memory = new Uint32Array(16)
   readonly #memorySize = new Uint32Array(1)
   readonly #lost: number[]
+  /** Of 65,536 messages that may be shed, those that the kernel throws away. */
+  #shed = 0
+  /** Datagrams since the last poll. */
+  #received = 0
 
   constructor(libc: Libc, input: WorkerInput, descriptors: number[], tell: (message: WorkerMessage) => void) {
     this.#libc = libc
@@ -181,7 +188,10 @@ class Receiver {
     }
     let countedAt = 0
     while (!this.#ring.stopping) {
+      if (this.#ring.shed !== this.#shed) this.#filter(this.#ring.shed)
       for (let index = 0; index < count; index++) polled[index * 2 + 1] = c.POLLIN
+      if (this.#shed > 0 && this.#received < udpSlots) this.#ring.waitForStop(gatherMs)
+      this.#received = 0
       const ready = this.#libc.poll(polled, count, pollMs)
       for (const index of this.#descriptors.keys()) {
         if (ready > 0 && (polled[index * 2 + 1] ?? 0) >>> 16 !== 0) this.#receive(index, rounds)
@@ -204,6 +214,7 @@ class Receiver {
     for (let round = 0; round < limit; round++) {
       for (let index = 0; index < slots.count; index++) messageWords[index * 16 + 2] = 28
       const got = this.#libc.recvmmsg(fd, messages, slots.count, c.MSG_DONTWAIT, null)
+      this.#received += Math.max(0, got)
       for (let index = 0; index < got; index++) this.#pass(socket, slots, index)
       if (got > 0 && this.#ring.takeBell()) this.#tell({ type: 'bell' })
       if (got < slots.count) return
@@ -226,6 +237,23 @@ class Receiver {
       this.#lost[socket] = (this.#lost[socket] ?? 0) + 1
       return
     }
+  }
+
+  /** Where the kernel does not take a filter, the reader sheds for itself. */
+  #filter(shed: number): void {
+    this.#shed = shed
+    const program = shedProgram(shed / 65_536)
+    // struct sock_fprog: the number of instructions, and where they are.
+    const argument = Buffer.alloc(16)
+    argument.writeUInt16LE(program.length / 8, 0)
+    argument.writeBigUInt64LE(this.#libc.address(program), 8)
+    const [name, size] = shed > 0 ? [c.SO_ATTACH_FILTER, 16] : [c.SO_DETACH_FILTER, 4]
+    let isTaken = shed > 0
+    for (const [index, fd] of this.#descriptors.entries()) {
+      if (this.#input.sockets[index]?.family === c.AF_UNIX) continue
+      if (this.#libc.setsockopt(fd, c.SOL_SOCKET, name, argument, size) < 0) isTaken = false
+    }
+    this.#ring.setFiltering(isTaken)
   }
 
   #countDrops(): void {

@@ -133,6 +133,14 @@ class NativeReceiver<Peer> implements DatagramReceiver {
     this.#drain()
   }
 
+  shed(part: number): void {
+    this.#ring.shed(part)
+  }
+
+  get sheds(): boolean {
+    return this.#ring.isFiltering
+  }
+
   async stop(): Promise<void> {
     this.#ring.stop()
     writeSync(this.#wake, Uint8Array.of(1, 0, 0, 0, 0, 0, 0, 0))

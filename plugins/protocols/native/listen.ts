@@ -19,7 +19,7 @@ export interface DatagramOptions<Peer> {
   take(bytes: Buffer, start: number, end: number, peer: Peer, ascii: boolean, truncated: boolean): void
   /** Nothing more is there for now. */
   pause(): void
-  /** The kernel had no room for so many datagrams. */
+  /** The kernel had no room for so many datagrams, or threw them away as it was asked to. */
   dropped(count: number): void
 }
 
@@ -30,6 +30,13 @@ export interface DatagramReceiver {
   readonly native: boolean
   /** Rejects when receiving has failed by itself. */
   readonly failed: Promise<never>
+  /**
+   * Of syslog messages over UDP below severity "err", lets the kernel throw away the part (0 to 1), before they cost
+   * anything here.
+   */
+  shed(part: number): void
+  /** Whether it does; where it cannot, it is for the source to do. */
+  readonly sheds: boolean
   /** Hands over what has arrived, then closes. */
   stop(): Promise<void>
 }

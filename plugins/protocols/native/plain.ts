@@ -35,6 +35,8 @@ export async function receivePlain<Peer>(options: DatagramOptions<Peer>): Promis
   return {
     listen,
     native: false,
+    sheds: false,
+    shed: () => undefined,
     failed: failure.promise,
     async stop() {
       clearInterval(timer)

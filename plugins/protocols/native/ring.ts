@@ -13,6 +13,10 @@ const stopAt = 3
 /** Where the counters of kernel drops begin, one for each socket. */
 const dropsAt = 4
 const mostSockets = 60
+/** Of 65,536 datagrams, how many the kernel is to throw away. */
+const shedAt = dropsAt + mostSockets
+/** Whether it does. */
+const filteringAt = shedAt + 1
 
 export const truncatedFlag = 0x100
 export const asciiFlag = 0x200
@@ -24,7 +28,7 @@ export interface SharedRing {
 
 export function createRing(bytes: number): SharedRing {
   return {
-    control: new SharedArrayBuffer((dropsAt + mostSockets) * 4),
+    control: new SharedArrayBuffer((filteringAt + 1) * 4),
     data: new SharedArrayBuffer(Math.ceil(bytes / 4) * 4),
   }
 }
@@ -102,8 +106,22 @@ export class RingWriter extends RingSide {
     Atomics.wait(this.control, tailAt, Atomics.load(this.control, tailAt), timeoutMs)
   }
 
+  /** Waits, though not into a stop. */
+  waitForStop(timeoutMs: number): void {
+    Atomics.wait(this.control, stopAt, 0, timeoutMs)
+  }
+
   get stopping(): boolean {
     return Atomics.load(this.control, stopAt) === 1
+  }
+
+  /** Of 65,536, as the reader asks. */
+  get shed(): number {
+    return Atomics.load(this.control, shedAt)
+  }
+
+  setFiltering(isFiltering: boolean): void {
+    Atomics.store(this.control, filteringAt, isFiltering ? 1 : 0)
   }
 
   /** Whether the number is a new one. */
@@ -187,6 +205,16 @@ export class RingReader extends RingSide {
   stop(): void {
     Atomics.store(this.control, stopAt, 1)
     Atomics.notify(this.control, tailAt)
+  }
+
+  /** The part, 0 to 1, of what may be shed that the writer lets the kernel throw away. */
+  shed(part: number): void {
+    Atomics.store(this.control, shedAt, Math.round(Math.max(0, Math.min(1, part)) * 65_536))
+  }
+
+  /** Whether the kernel sheds what it is asked to; where it does not, it is for the reader to do. */
+  get isFiltering(): boolean {
+    return Atomics.load(this.control, filteringAt) === 1
   }
 
   /** What the kernel has dropped at a socket since it was made, modulo 2^32. */

@@ -14,11 +14,17 @@ export interface Delivered {
 
 export interface Delivery {
   /**
-   * One attempt; endpoints that cannot be reached are passed over.
+   * One attempt; endpoints that cannot be reached are passed over. `onWire` hears what the request came to,
+   * compressed.
    * @throws RetryableError where the failure may pass, PermanentError where it will not, and whatever `signal`
    * aborts with.
    */
-  send(signal: Signal, request: Uint8Array, abort: AbortSignal): Promise<Delivered>
+  send(
+    signal: Signal,
+    request: Uint8Array,
+    abort: AbortSignal,
+    onWire?: (bytes: number) => void,
+  ): Promise<Delivered>
   close(): Promise<void>
 }
 

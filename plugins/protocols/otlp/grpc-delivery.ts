@@ -29,13 +29,14 @@ export function createGrpcDelivery(options: DeliveryOptions): Delivery {
     maxResponseBytes: maxAnswerBytes,
   })
   return {
-    async send(signal, request, abort) {
+    async send(signal, request, abort, onWire) {
       const limit = AbortSignal.timeout(options.timeoutMs)
       try {
         const answer = await client.call(grpcMethod(signal), request, {
           compression: options.compression,
           headers: options.headers(),
           signal: AbortSignal.any([abort, limit]),
+          ...(onWire ? { onWire } : {}),
         })
         return decodeResponse(signal, answer)
       } catch (error) {

@@ -53,11 +53,12 @@ export function createHttpDelivery(options: DeliveryOptions): Delivery {
   }
 
   return {
-    async send(signal, request, abort) {
+    async send(signal, request, abort, onWire) {
       abort.throwIfAborted()
       const limit = AbortSignal.timeout(options.timeoutMs)
       const either = AbortSignal.any([abort, limit])
       const body = await compress(request, options.compression)
+      onWire?.(body.length)
       for (let tries = options.endpoints.length; ; tries--) {
         const endpoint = options.endpoints[current % options.endpoints.length] as URL
         try {

@@ -1,6 +1,7 @@
 // OTLP/HTTP: POST /v1/{logs,metrics,traces} in protobuf or JSON, bare or compressed, answered in the format that was
 // asked in. There are no CORS headers: no page of a browser may write here.
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
 import { signals } from '../../contract/signal.ts'
 import type { Signal } from '../../contract/signal.ts'
 import { HttpRefusal, createIntakeServer, encodingOf, readBody, unpackBody } from '../http-intake.ts'
@@ -23,8 +24,14 @@ export const createHttpServer = (
   receiver: Receiver,
   tls: ServerTls | undefined,
   limits: Partial<HttpServerLimits> = {},
+  processOf?: (socket: Socket) => Promise<string | undefined>,
 ): Server =>
-  createIntakeServer((request, response, peer) => void answer(receiver, request, response, peer), tls, limits)
+  createIntakeServer(
+    (request, response, peer) => void answer(receiver, request, response, peer),
+    tls,
+    limits,
+    processOf,
+  )
 
 async function answer(
   receiver: Receiver,

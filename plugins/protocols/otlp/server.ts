@@ -2,7 +2,7 @@
 // answered when the handler says that its records are safe.
 import { once } from 'node:events'
 import type { ServerHttp2Session } from 'node:http2'
-import type { AddressInfo, Server } from 'node:net'
+import type { AddressInfo, Server, Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type * as z from 'zod'
 import type { Address, tls } from '../../contract/settings.ts'
@@ -43,6 +43,8 @@ export interface OtlpServerOptions {
   maxInFlightRequests?: number
   /** Answers when the records are safe. A RetryableError or PermanentError becomes the right status. */
   handle(request: OtlpRequest): Promise<Handled>
+  /** Names the process at the other end of a Unix socket, where it can. */
+  processOf?: (socket: Socket) => Promise<string | undefined>
   /** Hears of anything else that `handle` throws: a bug. */
   report?: (error: unknown) => void
   /** Names the option that moves the ports, for the error when one is taken. Default `--port-offset`. */
@@ -83,7 +85,9 @@ export async function startOtlpServer(options: OtlpServerOptions): Promise<OtlpS
       secure ? 'https' : 'http',
     )
     if (options.unixPath !== undefined) {
-      const server = opened.http(createHttpServer(receiver, undefined, options.limits?.http))
+      const server = opened.http(
+        createHttpServer(receiver, undefined, options.limits?.http, options.processOf),
+      )
       await listenUnix('OTLP', options.unixPath, server)
       opened.addresses.push(`unix:${options.unixPath}`)
     }

@@ -2,7 +2,7 @@
 // acknowledged yet, and loses no line when either side closes.
 import type { Server, Socket } from 'node:net'
 import { messageOf } from '../../contract/errors.ts'
-import type { Log } from '../../contract/define.ts'
+import type { Admission, Clock, Log, SenderQuota } from '../../contract/define.ts'
 import { encodeAttribute } from './attributes.ts'
 import { Framer } from './framing.ts'
 import type { Intake } from './intake.ts'
@@ -14,6 +14,10 @@ export interface ConnectionOptions {
   /** A connection that sends nothing for so long is closed. */
   readonly idleMs: number
   readonly log: Log
+  readonly clock: Clock
+  readonly admission: Admission
+  /** Who is at the other end of a connection of this machine, where the system tells. */
+  readonly processOf: (socket: Socket) => Promise<string | undefined>
 }
 
 /** Turns of the event loop whose lines may be unacknowledged, per connection. */
@@ -35,6 +39,7 @@ export class Connections {
   readonly #sockets = new Set<Socket>()
   readonly #readers = new Set<Promise<void>>()
   #stopping = false
+  readonly #stopped = new AbortController()
 
   constructor(options: ConnectionOptions) {
     this.#options = options
@@ -56,6 +61,7 @@ export class Connections {
     // Whoever is connected already may have sent something: the system gives them to us in the next turn.
     await new Promise(setImmediate)
     this.#stopping = true
+    this.#stopped.abort()
     const closed = this.#servers.map(
       (server) => new Promise<void>((resolve) => void server.close(() => resolve())),
     )
@@ -74,6 +80,13 @@ export class Connections {
     await Promise.all(closed)
   }
 
+  /** A stop waits for nobody's quota. */
+  async #holdBack(sender: SenderQuota): Promise<void> {
+    const ms = sender.owedMs
+    sender.slowed(ms)
+    await this.#options.clock.delay(ms, this.#stopped.signal).catch(() => undefined)
+  }
+
   #admit(socket: Socket): void {
     const { mostConnections, log } = this.#options
     if (this.#sockets.size >= mostConnections || this.#stopping) {
@@ -88,12 +101,16 @@ export class Connections {
   }
 
   async #read(socket: Socket, local: boolean): Promise<void> {
-    const { intake, maxLength, idleMs, log } = this.#options
+    const { intake, maxLength, idleMs, log, admission, processOf } = this.#options
     const peer = socket.remoteAddress
     const origin = { local, peer: peer === undefined ? peer : encodeAttribute('network.peer.address', peer) }
-    const framer = new Framer(maxLength, (bytes, start, end, valid, truncated) =>
-      intake.take(bytes, start, end, origin, valid, truncated),
-    )
+    const named = peer === undefined && admission.hasQuota() ? await processOf(socket) : peer
+    const sender = admission.sender(named ?? 'unix')
+    let lines = 0
+    const framer = new Framer(maxLength, (bytes, start, end, valid, truncated) => {
+      lines++
+      intake.take(bytes, start, end, origin, valid, truncated)
+    })
     const connection: Connection = { socket, waiting: false }
     this.#open.add(connection)
     socket.setTimeout(this.#stopping ? quietMs : idleMs)
@@ -108,8 +125,12 @@ export class Connections {
         connection.waiting = true
         if (pending.size >= mostPending) await Promise.race(pending)
         while (!intake.hasRoom) await intake.room()
+        // Beyond its quota a sender is read from later.
+        if (sender.owedMs > 0) await this.#holdBack(sender)
         connection.waiting = false
+        lines = 0
         framer.push(chunk)
+        if (admission.senderBy() === 'address') sender.charge(lines, chunk.length)
         const safe = intake.flushed()
         pending.add(safe)
         void safe.then(() => pending.delete(safe))

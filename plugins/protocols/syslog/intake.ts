@@ -3,10 +3,11 @@
 // counted by class.
 import { codeOf, messageOf } from '../../contract/errors.ts'
 import type { Records } from '../../contract/batch.ts'
-import type { Emit, Log } from '../../contract/define.ts'
+import type { Admission, Emit, Log } from '../../contract/define.ts'
 import type { Class, DropReason } from '../../contract/signal.ts'
 import { SyslogParser, classOf } from './parser.ts'
 import type { Origin, SyslogOptions } from './parser.ts'
+import { serviceOf } from './service.ts'
 
 export interface IntakeOptions extends SyslogOptions {
   readonly emit: Emit
@@ -17,6 +18,7 @@ export interface IntakeOptions extends SyslogOptions {
   readonly log: Log
   /** The Resource at this moment, where its labels may change. */
   currentResource?(): Uint8Array
+  readonly admission: Admission
   nowUnixNano(): bigint
   dropped(name: Class, reason: DropReason, count: number): void
 }
@@ -34,7 +36,7 @@ export class Intake {
   #turn: PromiseWithResolvers<void> | undefined
   #emitted: Promise<void>[] = []
   readonly #waiters: (() => void)[] = []
-  readonly #dropped = { log: 0, log_error: 0 }
+  readonly #dropped = { overflow: { log: 0, log_error: 0 }, budget: { log: 0, log_error: 0 } }
 
   constructor(options: IntakeOptions) {
     this.#options = options
@@ -43,6 +45,7 @@ export class Intake {
 
   /** Takes one message; its arrival is the beginning of this turn. */
   take(bytes: Buffer, start: number, end: number, origin: Origin, valid: boolean, truncated: boolean): void {
+    if (this.#isBeyond(bytes, start, end, origin)) return
     if (!this.#options.canWait && this.#load >= roomForOthers && !this.#makesRoom(bytes, start, end)) return
     if (!this.#stamped) {
       this.#stamped = true
@@ -93,7 +96,29 @@ export class Intake {
 
   /** 1 and more where nothing else may leave. */
   get #load(): number {
-    return Math.max(this.#outstanding / mostOutstanding, this.#bytes / this.#options.queue)
+    return Math.max(
+      this.#outstanding / mostOutstanding,
+      this.#bytes / this.#options.admission.queue(this.#options.queue),
+    )
+  }
+
+  // Before anything is done with it: the budget is used up, or the quota of its sender is.
+  #isBeyond(bytes: Buffer, start: number, end: number, { sender, isShed, local }: Origin): boolean {
+    const { admission, canWait } = this.#options
+    const hasQuota = admission.hasQuota()
+    const isShedHere = !canWait && admission.shed('log') > 0
+    if (!isShedHere && !hasQuota) return false
+    // A connection waits as a whole; lines of one program among those of others on it cannot.
+    const byService = hasQuota && admission.senderBy() === 'service'
+    if (canWait && !byService) return false
+    const name = classOf(bytes, start, end)
+    if (name === undefined) return false
+    const part = isShedHere && !(name === 'log' && isShed?.() === true) ? admission.shed(name) : 0
+    const service = byService ? serviceOf(bytes, start, end, local) : undefined
+    const account = service === undefined ? sender : admission.sender(service)
+    const isBeyond = (part > 0 && Math.random() < part) || account?.admits(name, 1, end - start) === false
+    if (isBeyond) this.#dropped.budget[name === 'log_error' ? name : 'log']++
+    return isBeyond
   }
 
   // A message that cannot leave may still join a batch that waits; else it is lost, and counted.
@@ -102,7 +127,7 @@ export class Intake {
     if (name === undefined) return false
     if (name === 'log_error' && this.#load < 1) return true
     if (this.#parser.holdsRoom(name)) return true
-    this.#dropped[name === 'log_error' ? name : 'log']++
+    this.#dropped.overflow[name === 'log_error' ? name : 'log']++
     return false
   }
 
@@ -129,10 +154,13 @@ export class Intake {
   }
 
   #report(): void {
-    for (const name of ['log', 'log_error'] as const) {
-      if (this.#dropped[name] === 0) continue
-      this.#options.dropped(name, 'overflow', this.#dropped[name])
-      this.#dropped[name] = 0
+    for (const reason of ['overflow', 'budget'] as const) {
+      const dropped = this.#dropped[reason]
+      for (const name of ['log', 'log_error'] as const) {
+        if (dropped[name] === 0) continue
+        this.#options.dropped(name, reason, dropped[name])
+        dropped[name] = 0
+      }
     }
   }
 }

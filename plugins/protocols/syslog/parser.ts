@@ -10,6 +10,7 @@ import { PermanentError } from '../../contract/errors.ts'
 import { errorSeverity } from '../../contract/signal.ts'
 import { Writer } from '../../contract/wire.ts'
 import type { Records } from '../../contract/batch.ts'
+import type { SenderQuota } from '../../contract/define.ts'
 import type { Class } from '../../contract/signal.ts'
 import { HeaderAttributes, encodeAttribute } from './attributes.ts'
 import type { HeaderSpans } from './attributes.ts'
@@ -56,6 +57,10 @@ const roomyEncoder = 128 * 1024
 export interface Origin {
   /** `encodeAttribute('network.peer.address', …)`, where there is a peer. */
   readonly peer?: Uint8Array | undefined
+  /** Its account, where senders have quotas. */
+  readonly sender?: SenderQuota | undefined
+  /** Whether the kernel sheds its lines before they come here. */
+  readonly isShed?: () => boolean
   /** A program of this machine, which writes no HOSTNAME into RFC 3164 lines. */
   readonly local: boolean
 }

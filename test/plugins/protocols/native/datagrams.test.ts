@@ -204,3 +204,56 @@ describe('one thread', () => {
     expect(ended).toBe(7)
   })
 })
+
+describe('shedding in the kernel', () => {
+  const messages = [
+    '<134>one',
+    '<131>1 error',
+    '<14>two',
+    '<11>1 error',
+    '<6>three',
+    '<3>1 error',
+    'no priority',
+    '<8>',
+  ]
+
+  test('throws away all that is not an error, and counts it', async () => {
+    const received = await start(receiveDatagrams, [{ host: '127.0.0.1', port: 0 }])
+    onTestFinished(() => received.receiver.stop())
+    received.receiver.shed(1)
+    await vi.waitFor(() => expect(received.receiver.sheds).toBe(true), { timeout: 10_000 })
+    const socket = sender()
+    for (let round = 0; round < 100; round++)
+      for (const text of messages) socket.send(text, received.port, '127.0.0.1')
+    await vi.waitFor(() => expect(received.texts.length + received.dropped).toBe(800), { timeout: 20_000 })
+    // What is too short for a priority and a word is kept.
+    expect([...new Set(received.texts)].sort()).toEqual(['<11>1 error', '<131>1 error', '<3>1 error', '<8>'])
+    expect(received.dropped).toBe(400)
+  })
+
+  test('throws away the part that it is told, and nothing any more when that is none', async () => {
+    const received = await start(receiveDatagrams, [{ host: '127.0.0.1', port: 0 }])
+    onTestFinished(() => received.receiver.stop())
+    const socket = sender()
+    const send = async (count: number) => {
+      const before = received.texts.length + received.dropped
+      for (let index = 0; index < count; index++) {
+        socket.send('<134>1 a line of some length', received.port, '127.0.0.1')
+        if (index % 100 === 99)
+          await vi.waitFor(() => expect(received.texts.length + received.dropped).toBe(before + index + 1), {
+            timeout: 20_000,
+          })
+      }
+    }
+    received.receiver.shed(0.75)
+    await vi.waitFor(() => expect(received.receiver.sheds).toBe(true), { timeout: 10_000 })
+    await send(2000)
+    expect(received.dropped).toBeGreaterThan(1300)
+    expect(received.dropped).toBeLessThan(1700)
+    received.receiver.shed(0)
+    await vi.waitFor(() => expect(received.receiver.sheds).toBe(false), { timeout: 10_000 })
+    const before = received.dropped
+    await send(500)
+    expect(received.dropped).toBe(before)
+  })
+})

@@ -1,0 +1,93 @@
+// Batches and what sockets read live outside V8's heap. V8 lets hundreds of megabytes of them pile up before it looks
+// which are still in use: here it is asked to, each time so much has come in, so that garbage stays bounded.
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
+import type { Clock } from '../plugins/contract/index.ts'
+import { loadTrim } from '../plugins/protocols/native/index.ts'
+
+const MiB = 1024 * 1024
+/** Emitted bytes pass through three or four buffers: read, encoded, sealed, compressed. */
+const lookEvery = 2 * MiB
+/** Beyond what was there after the last one: the young are looked at, and then all. */
+const youngGarbage = 16 * MiB
+const oldGarbage = 32 * MiB
+/** Of a limit, one part in so many. */
+const parts = { young: 24, old: 14 }
+/** Collecting takes at most this part of the CPU that there is. */
+const mostTime = 0.1
+
+type Collect = (options: { type: 'minor' | 'major'; execution: 'sync' }) => void
+
+function exposed(): Collect | undefined {
+  try {
+    setFlagsFromString('--expose-gc')
+    return runInNewContext('gc') as Collect
+  } catch {
+    return undefined // it then comes when V8 finds it due
+  }
+}
+
+export class Heap {
+  readonly #clock: Clock
+  #collect: Collect | undefined
+  #isExposed = false
+  #since = 0
+  #young = 0
+  #old = 0
+  #youngGarbage = youngGarbage
+  #oldGarbage = oldGarbage
+  #notBeforeMs = 0
+  #mostTime = mostTime
+  #trim: (() => void) | undefined
+  #hasTrim = false
+
+  constructor(clock: Clock) {
+    this.#clock = clock
+  }
+
+  /** Limits of memory and CPU. */
+  configure(limit: number | undefined, cpu: number | undefined): void {
+    this.#mostTime = mostTime * Math.min(1, cpu ?? 1)
+    const memory = limit ?? Infinity
+    this.#youngGarbage = Math.min(youngGarbage, memory / parts.young)
+    this.#oldGarbage = Math.min(oldGarbage, memory / parts.old)
+    if (limit === undefined || this.#hasTrim) return
+    this.#hasTrim = true
+    void loadTrim().then((trim) => (this.#trim = trim))
+  }
+
+  /** Records of so many bytes came in. */
+  allocated(bytes: number): void {
+    this.#since += bytes
+    if (this.#since < lookEvery) return
+    this.#since = 0
+    const now = process.memoryUsage().arrayBuffers
+    // What V8 collected by itself is where growth begins again.
+    this.#young = Math.min(this.#young, now)
+    this.#old = Math.min(this.#old, now)
+    if (now - this.#young < this.#youngGarbage) return
+    this.#run('minor')
+    this.#young = process.memoryUsage().arrayBuffers
+    if (this.#young - this.#old >= this.#oldGarbage) this.collect()
+  }
+
+  /** All garbage now, unless that was done a moment ago; what is free goes back to the system. */
+  collect(): boolean {
+    const nowMs = this.#clock.elapsedMs()
+    if (nowMs < this.#notBeforeMs) return false
+    this.#run('major')
+    this.#trim?.()
+    const tookMs = this.#clock.elapsedMs() - nowMs
+    this.#notBeforeMs = nowMs + tookMs + tookMs / this.#mostTime
+    this.#old = this.#young = process.memoryUsage().arrayBuffers
+    return true
+  }
+
+  #run(type: 'minor' | 'major'): void {
+    if (!this.#isExposed) {
+      this.#isExposed = true
+      this.#collect = exposed()
+    }
+    this.#collect?.({ type, execution: 'sync' })
+  }
+}
