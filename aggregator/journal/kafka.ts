@@ -15,6 +15,7 @@ import { partitionFor } from './kafka-partition.ts'
 import { GroupReader } from './kafka-reader.ts'
 import { Senders } from './kafka-sender.ts'
 import { KafkaTables } from './kafka-tables.ts'
+import { KafkaTail } from './kafka-tail.ts'
 import { ensureTopics } from './kafka-topics.ts'
 
 export type KafkaJournalOptions = KafkaSettings & {
@@ -84,6 +85,9 @@ export async function openKafkaJournal(options: KafkaJournalOptions): Promise<Jo
     log,
   })
   open.defer(() => reader.close())
+  const position = (): Position => savedPosition(tables)
+  const tail = new KafkaTail({ kafka, group, prefix, partitions, marks, position, clock, log })
+  open.defer(() => tail.close())
   let advisedMs = -Infinity
   const resources = open.move()
 
@@ -113,9 +117,10 @@ export async function openKafkaJournal(options: KafkaJournalOptions): Promise<Jo
       partitions,
       partitionOf,
       save: (states) => reader.save(states),
-      position: () => savedPosition(tables),
+      position,
       lag: () => reader.lag(),
       owned: () => reader.owned(),
+      tail: (listener) => tail.listen(listener),
     },
     async [Symbol.asyncDispose]() {
       await resources.disposeAsync()
