@@ -5,15 +5,13 @@
 //   journal ─▶ handover ─▶ writer ─▶ store
 //      ▲          │  foreign records become batches, headers go to the accounts
 //      └──────────┘  once the store has them: one transaction for each partition
-import { findHeader, parseStreamKey, streamKey } from '../plugins/contract/batch.ts'
+import { parseStreamKey, streamKey } from '../plugins/contract/batch.ts'
 import type { Header } from '../plugins/contract/batch.ts'
 import type { Clock, Log } from '../plugins/contract/define.ts'
 import { messageOf } from '../plugins/contract/errors.ts'
-import type { Signal } from '../plugins/contract/signal.ts'
-import { believedHeader } from '../plugins/protocols/otlp/split.ts'
 import type { Status } from '../plugins/protocols/topics.ts'
 import { Accounts } from './account.ts'
-import { ForeignStreams } from './foreign.ts'
+import { ForeignStreams, headerIn, signalOf } from './foreign.ts'
 import { positionKey, signalTopics } from './journal/journal.ts'
 import type {
   GainedPartition,
@@ -58,6 +56,11 @@ export interface RunningHandover extends Handover {
   readonly counters: Readonly<{ foreign: number; unreadable: number; unaccounted: number }>
   /** What a birth says of earlier sessions; every owner hears it through the journal. */
   onStatus(status: Status): void
+  /**
+   * Closes the books of streams that are ours and of which nothing is on its way: account and row of the writer in one
+   * transaction of their partition. Answers which those were.
+   */
+  forget(keys: readonly string[]): Promise<string[]>
   /** Saves what births changed, now and then, until aborted. */
   run(signal: AbortSignal): Promise<void>
 }
@@ -83,10 +86,6 @@ type Birth = Pick<Status, 'collector' | 'ended' | 'held'>
 const birthKey = 'birth/'
 /** Of one aggregator: devices times classes times sessions that are remembered. */
 const streamLimit = 1_000_000
-const signalOf = Object.fromEntries(
-  Object.entries(signalTopics).map(([signal, topic]) => [topic, signal]),
-) as Record<SignalTopic, Signal>
-
 export function openHandover(options: HandoverOptions): RunningHandover {
   return new PartitionHandover(options)
 }
@@ -157,6 +156,27 @@ class PartitionHandover implements RunningHandover {
     if (known && value.equals(known)) return
     table.set(birthKey + collector, value).catch((error: unknown) => {
       log.warn('birth not passed on', { collector, error: messageOf(error) })
+    })
+  }
+
+  forget(keys: readonly string[]): Promise<string[]> {
+    return this.#exclusive(async () => {
+      const moving = new Set<string>()
+      for (const { pending, dirty } of this.#owned.values()) {
+        for (const key of [...dirty, ...pending.map((one) => one.key)]) moving.add(key)
+      }
+      const settled = Map.groupBy(keys, (key) => (moving.has(key) ? undefined : this.#partitions.get(key)))
+      const states: PartitionSave[] = []
+      for (const [partition, some] of settled) {
+        const owned = partition === undefined ? undefined : this.#owned.get(partition)
+        if (partition === undefined || !owned) continue
+        const rows = some.map((key): TableRow => [key, undefined])
+        states.push({ partition, position: owned.position, streams: rows, accounts: rows })
+      }
+      const kept = await this.#options.shared.save(states)
+      const closed = [...kept].flatMap((partition) => settled.get(partition) ?? [])
+      for (const key of closed) this.#close(key)
+      return closed
     })
   }
 
@@ -235,7 +255,7 @@ class PartitionHandover implements RunningHandover {
     const owned = this.#owned.get(partition)
     // Its partition has gone; whoever has it now reads it there.
     if (!owned) return
-    const header = this.#headerOf(entry)
+    const header = headerIn(entry, this.#options.shared)
     const batches = header ? [{ header, value: entry.value }] : this.#adopt(owned, entry)
     for (const { header, value } of batches) {
       const key = streamKey(header)
@@ -243,18 +263,6 @@ class PartitionHandover implements RunningHandover {
       owned.streams.add(key)
       this.#partitions.set(key, partition)
       into.push(header === batches[0]?.header && value === entry.value ? entry : { ...entry, value })
-    }
-  }
-
-  /** Believed where its device belongs: a stream that lay in two partitions would have two owners. */
-  #headerOf({ topic, partition, value }: JournalEntry): Header | undefined {
-    // Ours stands first, and ingest has looked into it.
-    const isOurs = value[0] === 0x82 && value[1] === 0xc2 && value[2] === 0x03
-    try {
-      const header = isOurs ? findHeader(value) : believedHeader(signalOf[topic], value)
-      return header && this.#options.shared.partitionOf(header.device) === partition ? header : undefined
-    } catch {
-      return undefined
     }
   }
 
@@ -290,6 +298,14 @@ class PartitionHandover implements RunningHandover {
     for (const [key, value] of this.#options.journal.table('dpulse_registry').entries()) {
       if (key.startsWith(birthKey)) this.#bear(parseBirth(value), partition)
     }
+  }
+
+  #close(key: string): void {
+    const owned = this.#owned.get(this.#partitions.get(key) ?? -1)
+    owned?.streams.delete(key)
+    owned?.foreign.forget(key)
+    this.accounts.forget(key)
+    this.#partitions.delete(key)
   }
 
   #forget(partition: number): string[] {

@@ -21,12 +21,13 @@ import { loadConfig } from './config.ts'
 import { openDevices } from './devices.ts'
 import { openIngest } from './ingest.ts'
 import { startOtlpIngest } from './ingest-otlp.ts'
-import { forgetSettled } from './forgetting.ts'
+import { forgetSettled, ownBooks, sharedBooks } from './forgetting.ts'
 import { openHandover } from './handover.ts'
 import { followAccounts, followStreams } from './followed.ts'
 import { openJournal } from './journal/open.ts'
 import { openLedger } from './ledger.ts'
 import { openLive } from './live.ts'
+import { journalFeed } from './live-tail.ts'
 import { measuresOf } from './measures.ts'
 import { exportMetrics, prometheusText } from './metrics.ts'
 import { openMqtt } from './mqtt.ts'
@@ -158,13 +159,13 @@ export async function main(options: ProgramOptions): Promise<void> {
     writer.run(writing.signal),
     ledger.run(1000, writing.signal),
     handover?.run(writing.signal),
-    // Who shares the journal keeps the books in Kafka.
-    shared
-      ? undefined
-      : forgetSettled(
-          { ingest, writer, store, retentionMs: config.store.retention, clock, log },
-          writing.signal,
-        ),
+    forgetSettled(
+      {
+        books: handover ? sharedBooks(handover, accounts, storeKeepsState) : ownBooks(ingest),
+        ...{ writer, store, retentionMs: config.store.retention, clock, log },
+      },
+      writing.signal,
+    ),
   ])
   written.catch((error: unknown) => log.error('writer ended', { error: messageOf(error) }))
   open.defer(async () => {
@@ -227,7 +228,9 @@ export async function main(options: ProgramOptions): Promise<void> {
       queries: store.queries,
       ledger,
       devices,
-      live: openLive(ingest, clock, (header, index) => recordId(streamKey(header), header.seq, index)),
+      live: openLive(shared ? journalFeed(shared, device) : ingest, clock, (header, index) =>
+        recordId(streamKey(header), header.seq, index),
+      ),
       health: {
         parts: () => [
           { name: 'aggregator', ready, detail: ready ? 'all parts are up' : 'starting' },

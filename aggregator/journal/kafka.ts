@@ -7,7 +7,7 @@ import { decompressSync } from '../../plugins/protocols/compression.ts'
 import { PermanentError, messageOf } from '../../plugins/contract/errors.ts'
 import { positionKey, signalTopics } from './journal.ts'
 import type { Journal, Position, TableName } from './journal.ts'
-import { connectKafka, failureOf } from './kafka-client.ts'
+import { connectKafka, failureOf, isHopeless } from './kafka-client.ts'
 export { brokersOf } from './kafka-client.ts'
 import type { KafkaSettings } from './kafka-client.ts'
 import { Marks } from './kafka-marks.ts'
@@ -140,7 +140,7 @@ async function patiently<T>(
     } catch (error) {
       if (error instanceof PermanentError) throw error
       const what = `no answer from Kafka at ${brokers.join(', ')}`
-      if (clock.elapsedMs() - began > patienceMs) throw failureOf(what, error)
+      if (isHopeless(error) || clock.elapsedMs() - began > patienceMs) throw failureOf(what, error)
       log.warn(what, { error: messageOf(error) })
       await clock.delay(1000, AbortSignal.timeout(2000))
     }

@@ -15,6 +15,15 @@ const takenRecords = () => measureOf(portOffset, 'dpulse_aggregator_ingest_recor
 const fleetIn = async (world: World) =>
   fleetOf({ portOffset, ...(await world.open({ portOffset, onTestFinished })), onTestFinished })
 
+/**
+ * What there is of lines. Kafka keeps the order of a partition, so that on servers an event waits in its journal for the
+ * lines before it until InfluxDB has them: there the store's time is bounded, and the promise is that of the sender.
+ */
+const sizesOf = ({ name }: World) =>
+  name === 'embedded'
+    ? { burst: 100_000, backlog: 500_000, storeMs: 2000 }
+    : { burst: 50_000, backlog: 50_000, storeMs: 30_000 }
+
 /** Each was sent every 100 ms, all came, and the slowest came within the promised time, to the journal and to a query. */
 function judge(
   world: World,
@@ -27,40 +36,47 @@ function judge(
     expect(journal.count).toBe(sent)
     expect(store.count).toBe(sent)
     expect(journal.max).toBeLessThan(2000)
-    expect(store.max).toBeLessThan(world.seconds * 1000)
+    expect(store.max).toBeLessThan(sizesOf(world).storeMs)
   }
 }
 
-inBothWorlds('an event and a reading every 100 ms arrive in time, in the journal and in answers of the store,', (world) => {
-  test('beside 100,000 log lines in one second', async () => {
-    await (await fleetIn(world)).startBoth()
-    const chunks = Array.from({ length: 100 }, (_, index) => syslogLines(index * 1000, 1000))
-    await using probe = await startProbe(portOffset)
-    await sendOverTcp(syslogPort, chunks, 10)
-    await eventually('all lines are stored', 90, async () => (await storedRecords()) > 100_000)
-    judge(world, await probe.finish(), 10)
-    const { balanced, produced } = await ledgerOf(portOffset)
-    expect({ balanced, all: produced > 100_000 }).toEqual({ balanced: true, all: true })
-  }, 180_000)
+inBothWorlds(
+  'an event and a reading every 100 ms arrive in time, in the journal and in the store’s answers,',
+  (world) => {
+    const { burst, backlog } = sizesOf(world)
 
-  test('and beside a backlog of 500,000 lines that the collector gathered while the aggregator was away', async () => {
-    const both = await fleetIn(world)
-    await both.startBoth()
-    await both.of('aggregator').stop()
-    const chunks = (function* () {
-      for (let index = 0; index < 500; index++) yield syslogLines(index * 1000, 1000)
-    })()
-    await sendOverTcp(syslogPort, chunks)
-    both.start('aggregator')
-    await both.aggregatorAnswers()
-    await eventually('the backlog flows', 90, async () => (await takenRecords()) > 5000)
-    await using probe = await startProbe(portOffset)
-    await eventually('all lines are stored', 180, async () => (await storedRecords()) > 500_000)
-    judge(world, await probe.finish(), 10)
-    const { balanced, dropped, unknown } = await eventually('nothing is under way', 60, async () => {
-      const ledger = await ledgerOf(portOffset)
-      return ledger.stored > 500_000 && ledger.inFlight === 0 && ledger
-    })
-    expect({ balanced, dropped, unknown }).toEqual({ balanced: true, dropped: {}, unknown: 0 })
-  }, 400_000)
-})
+    test(`beside ${burst} log lines in one second`, async () => {
+      await (await fleetIn(world)).startBoth()
+      const chunks = Array.from({ length: 100 }, (_, index) =>
+        syslogLines((index * burst) / 100, burst / 100),
+      )
+      await using probe = await startProbe(portOffset)
+      await sendOverTcp(syslogPort, chunks, 10)
+      await eventually('all lines are stored', 90, async () => (await storedRecords()) > burst)
+      judge(world, await probe.finish(), 10)
+      const { balanced, produced } = await ledgerOf(portOffset)
+      expect({ balanced, all: produced > burst }).toEqual({ balanced: true, all: true })
+    }, 180_000)
+
+    test(`and beside a backlog of ${backlog} lines that the collector gathered while the aggregator was away`, async () => {
+      const both = await fleetIn(world)
+      await both.startBoth()
+      await both.of('aggregator').stop()
+      const chunks = (function* () {
+        for (let first = 0; first < backlog; first += 1000) yield syslogLines(first, 1000)
+      })()
+      await sendOverTcp(syslogPort, chunks)
+      both.start('aggregator')
+      await both.aggregatorAnswers()
+      await eventually('the backlog flows', 90, async () => (await takenRecords()) > 5000)
+      await using probe = await startProbe(portOffset)
+      await eventually('all lines are stored', 180, async () => (await storedRecords()) > backlog)
+      judge(world, await probe.finish(), 10)
+      const { balanced, dropped, unknown } = await eventually('nothing is under way', 60, async () => {
+        const ledger = await ledgerOf(portOffset)
+        return ledger.stored > backlog && ledger.inFlight === 0 && ledger
+      })
+      expect({ balanced, dropped, unknown }).toEqual({ balanced: true, dropped: {}, unknown: 0 })
+    }, 400_000)
+  },
+)
