@@ -2,7 +2,7 @@
 // and closes all of it in reverse.
 import { mkdir } from 'node:fs/promises'
 import { hostname } from 'node:os'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { setFlagsFromString } from 'node:v8'
 import { ulid } from 'ulid'
 import { systemClock as clock } from '../collector/clock.ts'
@@ -162,7 +162,11 @@ export async function main(options: ProgramOptions): Promise<void> {
     forgetSettled(
       {
         books: handover ? sharedBooks(handover, accounts, storeKeepsState) : ownBooks(ingest),
-        ...{ writer, store, retentionMs: config.store.retention, clock, log },
+        writer,
+        store,
+        retentionMs: config.store.retention,
+        clock,
+        log,
       },
       writing.signal,
     ),
@@ -182,6 +186,7 @@ export async function main(options: ProgramOptions): Promise<void> {
       portOffset: options.portOffset,
       ingest,
       retained: journal.table('dpulse_retained'),
+      place: shared ? `${device} ${resolve(options.data)}` : undefined,
       log,
       clock,
     }),

@@ -22,6 +22,8 @@ export interface MqttOptions {
   ingest: Ingest
   /** The journal's table `dpulse_retained`. */
   retained: JournalTable
+  /** Names this aggregator for good, where several share the journal. */
+  place: string | undefined
   log: Log
   clock: Clock
 }
@@ -52,7 +54,14 @@ export async function openMqtt(options: MqttOptions): Promise<Mqtt> {
   return openExternal(options, urls)
 }
 
-async function openEmbedded({ config, portOffset, ingest, retained, log }: MqttOptions): Promise<Mqtt> {
+async function openEmbedded({
+  config,
+  portOffset,
+  ingest,
+  retained,
+  place,
+  log,
+}: MqttOptions): Promise<Mqtt> {
   const port = ports.mqtt + portOffset
   const loopback: Address[] = [
     { host: '127.0.0.1', port },
@@ -62,6 +71,7 @@ async function openEmbedded({ config, portOffset, ingest, retained, log }: MqttO
     listen: config.listen ?? loopback,
     root: config.root,
     retained,
+    place,
     log,
     limits: { connections: config.max_connections },
     ...(config.tls && { tls: config.tls }),

@@ -157,7 +157,7 @@ export class KafkaTail {
   }
 
   #tell(entry: JournalEntry): void {
-    for (const { onEntry } of this.#listeners) onEntry(entry)
+    for (const listener of this.#listeners) listener.onEntry(entry)
   }
 
   /** Goes on at the end of partitions whose end of a while ago is not reached yet. */
@@ -175,6 +175,6 @@ export class KafkaTail {
       this.#seek(running, partition, consumer.current)
     }
     running.seen = { atMs: clock.elapsedMs(), ends }
-    if (skipped > 0) for (const { onMissed } of this.#listeners) onMissed(skipped)
+    if (skipped > 0) for (const listener of this.#listeners) listener.onMissed(skipped)
   }
 }

@@ -23,7 +23,11 @@ function listen(journal: Journal, filter: LogFilter = { where: [] }) {
   const live = openLive(feed, systemClock, ({ collector, seq }, index) => `${collector}/${seq}/${index}`)
   const shown: string[] = []
   const flow = { room: () => 1000, missed: () => undefined }
-  const stop = live.subscribe(filter, ({ device, body }) => shown.push(`${device} ${String(body)}`), flow)
+  const stop = live.subscribe(
+    filter,
+    ({ device, body }) => shown.push(`${device} ${JSON.stringify(body)}`),
+    flow,
+  )
   return { shown, stop }
 }
 
@@ -51,7 +55,7 @@ test('every aggregator hears what any of them takes in, each record once, and wh
   await append(other, batch('dpu-2', 1))
   await append(one, batch('dpu-2', 1))
   await append(other, { topic: 'otlp_logs', key: 'dpu-3', value: logsOf('dpu-3', 1) })
-  const all = ['dpu-1 line 0', 'dpu-1 line 1', 'dpu-2 line 0', 'dpu-2 line 1', 'dpu-3 line 0']
+  const all = ['dpu-1 "line 0"', 'dpu-1 "line 1"', 'dpu-2 "line 0"', 'dpu-2 "line 1"', 'dpu-3 "line 0"']
   await eventually(
     'all is shown',
     30,
@@ -59,14 +63,19 @@ test('every aggregator hears what any of them takes in, each record once, and wh
   )
   await append(one, batch('dpu-2', 2))
   await eventually('the last is shown', 30, () =>
-    listeners.every(({ shown }) => shown.at(-1) === 'dpu-2 line 1'),
+    listeners.every(({ shown }) => shown.at(-1) === 'dpu-2 "line 1"'),
   )
   for (const { shown } of listeners.slice(0, 2)) {
     expect(shown.toSorted((a, b) => (a < b ? -1 : 1))).toEqual(
-      [...all, 'dpu-2 line 0', 'dpu-2 line 1'].toSorted((a, b) => (a < b ? -1 : 1)),
+      [...all, 'dpu-2 "line 0"', 'dpu-2 "line 1"'].toSorted((a, b) => (a < b ? -1 : 1)),
     )
   }
-  expect(listeners[2]?.shown).toEqual(['dpu-2 line 0', 'dpu-2 line 1', 'dpu-2 line 0', 'dpu-2 line 1'])
+  expect(listeners[2]?.shown).toEqual([
+    'dpu-2 "line 0"',
+    'dpu-2 "line 1"',
+    'dpu-2 "line 0"',
+    'dpu-2 "line 1"',
+  ])
 }, 90_000)
 
 test('nobody reads the topic while nobody listens', async ({ skip }) => {
