@@ -1,5 +1,6 @@
 // The live tail of a fleet with several aggregators, on real Kafka: each hears what any of them takes in, and nobody reads
 // anything while nobody listens.
+import { randomBytes } from 'node:crypto'
 import { expect, onTestFinished, test } from 'vitest'
 import { ulid } from 'ulid'
 import { openLive } from '../../../aggregator/live.ts'
@@ -100,3 +101,34 @@ test('nobody reads the topic while nobody listens', async ({ skip }) => {
     return found.every(({ members }) => members.length === 0)
   })
 }, 90_000)
+
+test('who falls behind goes on at the end, and is told how many were left out', async ({ skip }) => {
+  if (noKafka !== undefined) skip(noKafka)
+  let slowMs = 0
+  const clock = { ...systemClock, elapsedMs: () => systemClock.elapsedMs() + slowMs }
+  const journal = await openTestKafka(kafkaPlace(), { clock, partitions: 1 })
+  onTestFinished(async () => journal[Symbol.asyncDispose]())
+  const append = () =>
+    journal.append(
+      [{ topic: 'otlp_logs', key: 'dpu-1', value: Buffer.concat([Buffer.of(0), randomBytes(100_000)]) }],
+      [],
+    )
+  // Nothing of it is stored, so that a tail begins with all of it.
+  for (let count = 0; count < 20; count++) await append()
+  const seen: number[] = []
+  let missed = 0
+  const stop = journal.shared?.tail({
+    onEntry({ offset }) {
+      seen.push(offset)
+      // Each takes twenty seconds, and a fetch holds two or three of them.
+      slowMs += 20_000
+    },
+    onMissed: (entries) => void (missed += entries),
+  })
+  onTestFinished(() => stop?.())
+  await eventually('all are shown or left out', 60, () => seen.length > 0 && seen.length + missed === 20)
+  expect(missed).toBeGreaterThan(10)
+  await append()
+  await eventually('the newest is shown', 30, () => seen.at(-1) === 20)
+  expect(seen).toEqual([...new Set(seen)].toSorted((a, b) => a - b))
+}, 120_000)
