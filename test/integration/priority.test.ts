@@ -68,7 +68,7 @@ inBothWorlds(
       await sendOverTcp(syslogPort, chunks)
       both.start('aggregator')
       await both.aggregatorAnswers()
-      await eventually('the backlog flows', 90, async () => (await takenRecords()) > 5000).finally(() => process.stdout.write(both.output().slice(-6000)))
+      await eventually('the backlog flows', 90, async () => (await takenRecords()) > 5000)
       await using probe = await startProbe(portOffset)
       await eventually('all lines are stored', 180, async () => (await storedRecords()) > backlog)
       judge(world, await probe.finish(), 10)
