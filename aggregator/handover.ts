@@ -86,6 +86,7 @@ type Birth = Pick<Status, 'collector' | 'ended' | 'held'>
 const birthKey = 'birth/'
 /** Of one aggregator: devices times classes times sessions that are remembered. */
 const streamLimit = 1_000_000
+
 export function openHandover(options: HandoverOptions): RunningHandover {
   return new PartitionHandover(options)
 }

@@ -156,8 +156,16 @@ export class KafkaTail {
     if (rest >= 1) await clock.delay(Math.min(rest, 1000), AbortSignal.timeout(2000)).catch(() => undefined)
   }
 
+  /** Others write to the topic too, and what nobody can read must not end the tail for the rest. */
   #tell(entry: JournalEntry): void {
-    for (const listener of this.#listeners) listener.onEntry(entry)
+    for (const listener of this.#listeners) {
+      try {
+        listener.onEntry(entry)
+      } catch (error) {
+        const { partition, offset } = entry
+        this.#options.log.warn('not shown in the live tail', { partition, offset, error: messageOf(error) })
+      }
+    }
   }
 
   /** Goes on at the end of partitions whose end of a while ago is not reached yet. */

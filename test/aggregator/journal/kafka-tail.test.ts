@@ -55,6 +55,9 @@ test('every aggregator hears what any of them takes in, each record once, and wh
   await append(one, batch('dpu-1', 1))
   await append(other, batch('dpu-2', 1))
   await append(one, batch('dpu-2', 1))
+  // Of a header that promises records which are none.
+  const { value } = batch('dpu-1', 9)
+  await append(one, { topic: 'otlp_logs', key: 'dpu-1', value: Buffer.concat([value, Buffer.of(10, 99, 1)]) })
   await append(other, { topic: 'otlp_logs', key: 'dpu-3', value: logsOf('dpu-3', 1) })
   const all = ['dpu-1 "line 0"', 'dpu-1 "line 1"', 'dpu-2 "line 0"', 'dpu-2 "line 1"', 'dpu-3 "line 0"']
   await eventually(
