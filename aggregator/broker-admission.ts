@@ -83,6 +83,11 @@ export class Admission {
       log.warn('MQTT topic is no telemetry topic', { topic })
       return undefined
     }
+    // The will of a client that has long spoken through the broker of another aggregator.
+    if (kind.kind === 'status' && retained.isFromElsewhere(topic) && isOffline(payload)) {
+      packet.retain = false
+      throw new Error('it speaks elsewhere by now')
+    }
     if (kind.kind === 'status' && payload.length > 0 && !receiver.onStatus(kind.collector, payload)) {
       packet.retain = false
       return undefined
@@ -114,6 +119,14 @@ export class Admission {
       ([pattern, { qos }]) => qos > 0 && topicFits(pattern, packet.topic),
     )
     if (packet.qos > 0 && isPromised) connection.refuse('the client reads too slowly')
+    return false
+  }
+}
+
+const isOffline = (payload: Buffer): boolean => {
+  try {
+    return (JSON.parse(payload.toString()) as { state?: unknown }).state === 'offline'
+  } catch {
     return false
   }
 }

@@ -1,8 +1,11 @@
 // What the embedded broker keeps: retained messages, and the wills of connected clients, in a compacted table of the
 // journal, so that both survive a kill. Sessions end with their connection (every client is told so at CONNECT), hence
-// no subscriptions and no queues of absent clients are kept.
+// no subscriptions and no queues of absent clients are kept. Where several aggregators share the journal, retained messages
+// are those of all their brokers, each with its origin, and wills those of one.
 //
-//   table dpulse_retained:   <topic> → QoS byte, payload        $will/<client id> → JSON
+//   table dpulse_retained:   <topic> → QoS byte, payload                               $will/<client id> → JSON
+//                shared:     <topic> → QoS byte with 0x80, 4 bytes of origin, payload  $will/<origin>/<client id> → JSON
+import { createHash } from 'node:crypto'
 import { Readable } from 'node:stream'
 import type { Aedes, AedesPublishPacket, Client, PublishPacket } from 'aedes'
 import type { JournalTable } from './journal/journal.ts'
@@ -20,18 +23,46 @@ const willPrefix = '$will/'
 /** Larger wills work, but not across a crash of the broker. */
 const durableWillBytes = 16 * 1024
 
+export interface RetainedMessage {
+  topic: string
+  payload: Buffer
+  qos: 0 | 1 | 2
+}
+
+/** Of a broker whose aggregator shares the journal with others; the same after each start of it. */
+export const originOf = (name: string): Buffer => createHash('sha256').update(name).digest().subarray(0, 4)
+
 /** Retained messages; `set` resolves when the disk has them. */
 export class Retained {
   readonly #table: JournalTable
   readonly #limits: RetainedLimits
+  readonly #origin: Buffer | undefined
   readonly #sizes = new Map<string, number>()
+  /** Topics that are being cleared from here: what is gone names no origin. */
+  readonly #clearing = new Set<string>()
   #bytes = 0
 
-  constructor(table: JournalTable, limits: RetainedLimits) {
+  constructor(table: JournalTable, limits: RetainedLimits, origin?: Buffer) {
     this.#table = table
     this.#limits = limits
+    this.#origin = origin
     for (const [topic, value] of table.entries())
-      if (!topic.startsWith('$')) this.#note(topic, value.length - 1)
+      if (!topic.startsWith('$')) this.#note(topic, message(topic, value).payload.length)
+  }
+
+  /** Hears of what brokers of other aggregators were told; of an empty payload where it was cleared. */
+  watch(listener: (told: RetainedMessage) => void): void {
+    this.#table.watch?.((topic, value) => {
+      if (topic.startsWith('$')) return
+      const told = value ? message(topic, value) : { topic, payload: Buffer.alloc(0), qos: 0 as const }
+      this.#note(topic, told.payload.length)
+      if (value ? this.isFromElsewhere(topic, value) : !this.#clearing.has(topic)) listener(told)
+    })
+  }
+
+  /** Whether the newest message came through the broker of another aggregator. */
+  isFromElsewhere(topic: string, value = this.#table.get(topic)): boolean {
+    return this.#origin !== undefined && value !== undefined && !this.#origin.equals(value.subarray(1, 5))
   }
 
   get size(): number {
@@ -43,7 +74,9 @@ export class Retained {
     const { messages, bytes, messageBytes } = this.#limits
     if (payload.length === 0) {
       this.#note(topic, 0)
-      return this.#table.set(topic, undefined)
+      this.#clearing.add(topic)
+      await this.#table.set(topic, undefined).finally(() => this.#clearing.delete(topic))
+      return
     }
     if (payload.length > messageBytes) {
       throw new PermanentError('INPUT_TOO_LARGE', `a retained message may have ${messageBytes} bytes`)
@@ -57,15 +90,17 @@ export class Retained {
     }
     this.#note(topic, payload.length)
     try {
-      await this.#table.set(topic, Buffer.concat([Buffer.of(qos), payload]))
+      const head = this.#origin ? [Buffer.of(originMark | qos), this.#origin] : [Buffer.of(qos)]
+      await this.#table.set(topic, Buffer.concat([...head, payload]))
     } catch (error) {
-      this.#note(topic, Math.max(0, (this.#table.get(topic)?.length ?? 0) - 1))
+      const value = this.#table.get(topic)
+      this.#note(topic, value ? message(topic, value).payload.length : 0)
       throw error
     }
   }
 
   /** Messages whose topics fit any of the patterns, each once. */
-  *match(patterns: readonly string[]): IterableIterator<{ topic: string; payload: Buffer; qos: 0 | 1 | 2 }> {
+  *match(patterns: readonly string[]): IterableIterator<RetainedMessage> {
     const wild = patterns.filter((pattern) => /[+#]/.test(pattern))
     for (const topic of new Set(patterns)) {
       const value = wild.includes(topic) ? undefined : this.#table.get(topic)
@@ -86,11 +121,14 @@ export class Retained {
   }
 }
 
-const message = (topic: string, value: Uint8Array) => ({
-  topic,
-  payload: Buffer.from(value.subarray(1)),
-  qos: Math.min(value[0] ?? 0, 2) as 0 | 1 | 2,
-})
+/** In the first byte, where the origin follows it. */
+const originMark = 0x80
+
+function message(topic: string, value: Uint8Array): RetainedMessage {
+  const [first = 0] = value
+  const payload = Buffer.from(value.subarray(first & originMark ? 5 : 1))
+  return { topic, payload, qos: Math.min(first & ~originMark, 2) as 0 | 1 | 2 }
+}
 
 type Id = { id: string }
 type Will = PublishPacket & { brokerId?: string; clientId?: string }
@@ -100,19 +138,22 @@ export class BrokerStore {
   readonly #retained: Retained
   readonly #table: JournalTable
   readonly #log: Log
+  /** Before the client id, in keys of the table. */
+  readonly #prefix: string
   readonly #wills = new Map<string, Will>()
   /** QoS 2 messages between PUBLISH and PUBREL, by client; the broker bounds them. */
   readonly #incoming = new Map<string, Map<number, PublishPacket>>()
   #broker: Aedes | undefined
 
-  constructor(retained: Retained, table: JournalTable, log: Log) {
+  constructor(retained: Retained, table: JournalTable, log: Log, origin?: Buffer) {
     this.#retained = retained
     this.#table = table
     this.#log = log
+    this.#prefix = willPrefix + (origin ? `${origin.toString('hex')}/` : '')
     for (const [key, value] of table.entries()) {
-      if (!key.startsWith(willPrefix)) continue
+      if (!key.startsWith(this.#prefix)) continue
       const { payload, ...rest } = JSON.parse(Buffer.from(value).toString()) as Will & { payload: string }
-      this.#wills.set(key.slice(willPrefix.length), { ...rest, payload: Buffer.from(payload, 'base64') })
+      this.#wills.set(key.slice(this.#prefix.length), { ...rest, payload: Buffer.from(payload, 'base64') })
     }
   }
 
@@ -152,7 +193,7 @@ export class BrokerStore {
       clientId,
       payload: payload.toString('base64'),
     }
-    await this.#table.set(willPrefix + client.id, Buffer.from(JSON.stringify(row)))
+    await this.#table.set(this.#prefix + client.id, Buffer.from(JSON.stringify(row)))
   }
 
   async getWill(client: Id): Promise<Will | undefined> {
@@ -170,9 +211,9 @@ export class BrokerStore {
     if (broker?.closed === true || (current && current !== client && !current.closed && current.will))
       return will
     this.#wills.delete(client.id)
-    if (this.#table.get(willPrefix + client.id)) {
+    if (this.#table.get(this.#prefix + client.id)) {
       await this.#table
-        .set(willPrefix + client.id, undefined)
+        .set(this.#prefix + client.id, undefined)
         .catch((error: unknown) => this.#log.warn('will not forgotten', { error: messageOf(error) }))
     }
     return will

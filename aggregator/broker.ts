@@ -15,8 +15,9 @@ import { Admission } from './broker-admission.ts'
 import type { BrokerCounters, Receiver } from './broker-admission.ts'
 import { Logins } from './broker-login.ts'
 import type { LoginOptions, Verdict } from './broker-login.ts'
-import { BrokerStore, Retained } from './broker-store.ts'
-import type { RetainedLimits } from './broker-store.ts'
+import { topicFits } from '../plugins/protocols/topics.ts'
+import { BrokerStore, Retained, originOf } from './broker-store.ts'
+import type { RetainedLimits, RetainedMessage } from './broker-store.ts'
 import type { JournalTable } from './journal/journal.ts'
 
 export type { BrokerCounters, Receiver, TelemetryMessage } from './broker-admission.ts'
@@ -55,6 +56,8 @@ export interface BrokerOptions extends ListenOptions {
   root: string
   /** The journal's table `dpulse_retained`. */
   retained: JournalTable
+  /** Names this broker for good, where several aggregators share the journal. */
+  place?: string | undefined
   log: Log
   limits?: Partial<BrokerLimits>
   /** Who may connect; everybody where it is absent. */
@@ -90,13 +93,25 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     slowClients: 0,
     refusedLogins: 0,
   }
-  const retained = new Retained(options.retained, limits.retained)
+  const origin = options.place === undefined ? undefined : originOf(options.place)
+  const retained = new Retained(options.retained, limits.retained, origin)
   const admission = new Admission({ root, log, receiver, retained, counters, limits })
-  const aedes = await createAedes(admission, new BrokerStore(retained, options.retained, log), limits, log)
+  const persistence = new BrokerStore(retained, options.retained, log, origin)
+  const aedes = await createAedes(admission, persistence, limits, log)
   if (options.login) aedes.authenticate = authenticator(new Logins(options.login), counters)
-  for (const { topic, payload } of retained.match([`${root}/+/status`])) {
+  const statuses = `${root}/+/status`
+  const hear = ({ topic, payload }: RetainedMessage): void => {
     receiver.onStatus(topic.slice(root.length + 1, -'/status'.length), payload)
   }
+  for (const one of retained.match([statuses])) hear(one)
+  // Clients of ours hear what came through the broker of another aggregator, and so do we.
+  retained.watch((told) => {
+    if (told.payload.length > 0 && topicFits(statuses, told.topic)) hear(told)
+    if (aedes.closed) return
+    publish(aedes, { cmd: 'publish', dup: false, retain: true, ...told }).catch((error: unknown) =>
+      log.warn('retained message not passed on', { topic: told.topic, error: messageOf(error) }),
+    )
+  })
   const gate = openGate(aedes, limits, counters, log)
   const close = async (): Promise<void> => {
     await new Promise<void>((resolve) => aedes.close(resolve))

@@ -2,12 +2,35 @@
 // topics. They form a stream of their sender, or of the partition where nothing names one, and are numbered as they are
 // read. The numbers go on from the account, which is saved with the position: reading again numbers them the same.
 import { createHash } from 'node:crypto'
-import { isDeviceId, sealBatch, streamKey } from '../plugins/contract/batch.ts'
-import type { Batch, Records } from '../plugins/contract/batch.ts'
+import { findHeader, isDeviceId, sealBatch, streamKey } from '../plugins/contract/batch.ts'
+import type { Batch, Header, Records } from '../plugins/contract/batch.ts'
 import { messageOf } from '../plugins/contract/errors.ts'
 import type { Class, Signal } from '../plugins/contract/signal.ts'
-import { splitRequest } from '../plugins/protocols/otlp/split.ts'
-import type { JournalEntry } from './journal/journal.ts'
+import { believedHeader, splitRequest } from '../plugins/protocols/otlp/split.ts'
+import { signalTopics } from './journal/journal.ts'
+import type { JournalEntry, SharedJournal, SignalTopic } from './journal/journal.ts'
+
+export const signalOf = Object.fromEntries(
+  Object.entries(signalTopics).map(([signal, topic]) => [topic, signal]),
+) as Record<SignalTopic, Signal>
+
+/**
+ * The header of a message, where it has one that is believed; believed where its device belongs: a stream that lay in
+ * two partitions would have two owners.
+ */
+export function headerIn(
+  { topic, partition, value }: Pick<JournalEntry, 'topic' | 'partition' | 'value'>,
+  { partitionOf }: Pick<SharedJournal, 'partitionOf'>,
+): Header | undefined {
+  // Ours stands first, and ingest has looked into it.
+  const isOurs = value[0] === 0x82 && value[1] === 0xc2 && value[2] === 0x03
+  try {
+    const header = isOurs ? findHeader(value) : believedHeader(signalOf[topic], value)
+    return header && partitionOf(header.device) === partition ? header : undefined
+  } catch {
+    return undefined
+  }
+}
 
 export interface ForeignOptions {
   /** That of records without `host.id`. */
@@ -63,6 +86,11 @@ export class ForeignStreams {
         failure: messageOf(error).slice(0, 500),
       }
     }
+  }
+
+  /** Its account is closed: whatever comes is numbered from the beginning. */
+  forget(key: string): void {
+    this.#totals.delete(key)
   }
 
   #seal(collector: string, session: string, records: Records, invalid: number): Batch {

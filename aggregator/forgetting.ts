@@ -1,9 +1,12 @@
 // Streams end with their session, and would be as many as sessions there ever were. Once nothing was heard of one for
-// longer than anything of it is kept, and the store holds no row of it, its books are closed: the ingest's, the writer's
-// and the store's, in this order, so that a crash in between leaves nothing but totals that the next look closes.
+// longer than anything of it is kept, and the store holds no row of it, its books are closed: the first one, the writer's
+// and the store's, in this order, so that a crash in between leaves nothing but totals that the next look closes. The first
+// is the ingest's, or on a shared journal that of whoever owns the partition.
 import type { Clock, Log } from '../plugins/contract/define.ts'
 import { messageOf } from '../plugins/contract/errors.ts'
 import type { Class } from '../plugins/contract/signal.ts'
+import type { Accounts } from './account.ts'
+import type { RunningHandover } from './handover.ts'
 import type { Ingest } from './ingest.ts'
 import type { Store } from './store/store.ts'
 import type { Writer } from './writer.ts'
@@ -12,8 +15,42 @@ const hourMs = 3_600_000
 /** Files of the store span up to a day, and go whole. */
 const graceMs = 48 * hourMs
 
+/** The first of the books: what was acknowledged. */
+export interface Books {
+  /** Those that are ours to close. */
+  readonly accounts: Pick<Accounts, 'entries'>
+  /** Closes them for good, in the journal, and answers which of them. */
+  forget(keys: readonly string[]): Promise<readonly string[]>
+  /** Whether the first book of a stream was closed, and perhaps not the others. */
+  isClosed(key: string): boolean
+}
+
+/** Of a journal of our own. */
+export const ownBooks = (ingest: Pick<Ingest, 'accounts' | 'forget'>): Books => ({
+  accounts: ingest.accounts,
+  async forget(keys) {
+    await ingest.forget(keys)
+    return keys
+  },
+  isClosed: (key) => !ingest.accounts.get(key),
+})
+
+/** Of a journal that several share: each closes the books of what it owns. `all` are those of everybody. */
+export const sharedBooks = (
+  handover: Pick<RunningHandover, 'accounts' | 'forget' | 'counters'>,
+  all: Pick<Accounts, 'get'>,
+  storeKeepsState: boolean,
+): Books => ({
+  accounts: handover.accounts,
+  forget: (keys) => handover.forget(keys),
+  // Where the journal keeps what the writer knows, one transaction closes both. And a stream beyond the limit of accounts
+  // never had one.
+  isClosed: (key) =>
+    storeKeepsState && handover.counters.unaccounted === 0 && !handover.accounts.get(key) && !all.get(key),
+})
+
 export interface ForgettingOptions {
-  ingest: Pick<Ingest, 'accounts' | 'forget'>
+  books: Books
   writer: Pick<Writer, 'streams' | 'forget'>
   store: Pick<Store, 'count' | 'forget'>
   retentionMs: Readonly<Record<Class, number>>
@@ -34,8 +71,7 @@ export async function forgetSettled(options: ForgettingOptions, signal: AbortSig
 
 /** How many streams were forgotten. */
 export async function forgetOnce(options: ForgettingOptions): Promise<number> {
-  const { ingest, writer, store, retentionMs, clock } = options
-  const { accounts } = ingest
+  const { books, writer, store, retentionMs, clock } = options
   const nowMs = Number(clock.nowUnixNano() / 1_000_000n)
   const counts = new Map((await store.count()).map((count) => [count.stream, count]))
   const isEmpty = (key: string): boolean => {
@@ -44,19 +80,18 @@ export async function forgetOnce(options: ForgettingOptions): Promise<number> {
     return kept === 0 && damaged.length === 0
   }
   const settled: string[] = []
-  for (const [key, { class: name, held, lastSeenMs, records }] of accounts.entries()) {
+  for (const [key, { class: name, held, lastSeenMs, records }] of books.accounts.entries()) {
     if (held > 0 || lastSeenMs > nowMs - retentionMs[name] - graceMs || !isEmpty(key)) continue
     const taken = writer.streams.get(key)
     const { stored, rejected } = counts.get(key) ?? taken?.confirmed ?? { stored: 0, rejected: 0 }
     const filtered = Object.values(taken?.filtered ?? {}).reduce((sum, count) => sum + count, 0)
     if (records === (taken?.forwarded ?? 0) + stored + rejected + filtered) settled.push(key)
   }
-  await ingest.forget(settled)
+  const closed = new Set(await books.forget(settled))
   // Those too of which an earlier look closed the first book only.
-  const orphans = [...new Set([...writer.streams.keys(), ...counts.keys()])].filter(
-    (key) => !accounts.get(key) && isEmpty(key),
-  )
+  const left = [...new Set([...writer.streams.keys(), ...counts.keys()])]
+  const orphans = left.filter((key) => closed.has(key) || (books.isClosed(key) && isEmpty(key)))
   await writer.forget(orphans)
   await store.forget?.(orphans)
-  return settled.length
+  return closed.size
 }

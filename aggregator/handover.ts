@@ -5,15 +5,13 @@
 //   journal ─▶ handover ─▶ writer ─▶ store
 //      ▲          │  foreign records become batches, headers go to the accounts
 //      └──────────┘  once the store has them: one transaction for each partition, at most one a second
-import { findHeader, parseStreamKey, streamKey } from '../plugins/contract/batch.ts'
+import { parseStreamKey, streamKey } from '../plugins/contract/batch.ts'
 import type { Header } from '../plugins/contract/batch.ts'
 import type { Clock, Log } from '../plugins/contract/define.ts'
 import { messageOf } from '../plugins/contract/errors.ts'
-import type { Signal } from '../plugins/contract/signal.ts'
-import { believedHeader } from '../plugins/protocols/otlp/split.ts'
 import type { Status } from '../plugins/protocols/topics.ts'
 import { Accounts } from './account.ts'
-import { ForeignStreams } from './foreign.ts'
+import { ForeignStreams, headerIn, signalOf } from './foreign.ts'
 import { positionKey, signalTopics } from './journal/journal.ts'
 import type {
   GainedPartition,
@@ -61,6 +59,11 @@ export interface RunningHandover extends Handover {
   readonly counters: Readonly<{ foreign: number; unreadable: number; unaccounted: number }>
   /** What a birth says of earlier sessions; every owner hears it through the journal. */
   onStatus(status: Status): void
+  /**
+   * Closes the books of streams that are ours and of which nothing is on its way: account and row of the writer in one
+   * transaction of their partition. Answers which those were.
+   */
+  forget(keys: readonly string[]): Promise<string[]>
   /** Saves what has changed, now and then, until aborted. */
   run(signal: AbortSignal): Promise<void>
   /** Saves whatever is not saved yet. */
@@ -92,9 +95,6 @@ const birthKey = 'birth/'
 const saveMs = 1000
 /** Of one aggregator: devices times classes times sessions that are remembered. */
 const streamLimit = 1_000_000
-const signalOf = Object.fromEntries(
-  Object.entries(signalTopics).map(([signal, topic]) => [topic, signal]),
-) as Record<SignalTopic, Signal>
 
 export function openHandover(options: HandoverOptions): RunningHandover {
   return new PartitionHandover(options)
@@ -163,29 +163,60 @@ class PartitionHandover implements RunningHandover {
     })
   }
 
+  forget(keys: readonly string[]): Promise<string[]> {
+    return this.#exclusive(async () => {
+      const isMoving = (key: string): boolean => {
+        const owned = this.#ownerOf(key)
+        return !owned || owned.dirty.has(key) || owned.rows.has(key) || pending.has(key)
+      }
+      const pending = new Set(
+        [...this.#owned.values()].flatMap((owned) => owned.pending.map(({ key }) => key)),
+      )
+      const settled = Map.groupBy(keys, (key) => (isMoving(key) ? undefined : this.#partitions.get(key)))
+      const states: PartitionSave[] = []
+      for (const [partition, some] of settled) {
+        const owned = partition === undefined ? undefined : this.#owned.get(partition)
+        if (partition === undefined || !owned) continue
+        const rows = some.map((key): TableRow => [key, undefined])
+        const { position, streams, accounts } = this.#unsaved(partition, owned)
+        states.push({ partition, position, streams: [...streams, ...rows], accounts: [...accounts, ...rows] })
+      }
+      const kept = await this.#options.shared.save(states)
+      const closed = [...kept].flatMap((partition) => settled.get(partition) ?? [])
+      for (const key of closed) this.#close(key)
+      return closed
+    })
+  }
+
   async run(signal: AbortSignal): Promise<void> {
     await this.#options.clock.every(saveMs, signal, () => this.flush())
   }
 
-  /** Saves whatever is not saved yet. Two transactions of one partition never run at once. */
   flush(): Promise<void> {
-    const mine = this.#saving.then(() => this.#flush())
-    this.#saving = mine.catch(() => undefined)
-    return mine
+    return this.#exclusive(async () => {
+      const states: PartitionSave[] = []
+      for (const [partition, owned] of this.#owned) {
+        const { isMoved, dirty, rows } = owned
+        if (isMoved || dirty.size > 0 || rows.size > 0) states.push(this.#unsaved(partition, owned))
+      }
+      this.#savedMs = this.#options.clock.elapsedMs()
+      // What is not kept is told as lost by the next read, and all of its partition forgotten then.
+      if (states.length > 0) await this.#options.shared.save(states)
+    })
   }
 
-  async #flush(): Promise<void> {
-    const states: PartitionSave[] = []
-    for (const [partition, owned] of this.#owned) {
-      const { position, isMoved, dirty, rows } = owned
-      if (!isMoved && dirty.size === 0 && rows.size === 0) continue
-      const accounts = this.#rowsOf(dirty)
-      states.push({ partition, position: { ...position }, streams: [...rows], accounts })
-      Object.assign(owned, { isMoved: false, dirty: new Set(), rows: new Map() })
-    }
-    this.#savedMs = this.#options.clock.elapsedMs()
-    // What is not kept is told as lost by the next read, and all of its partition forgotten then.
-    if (states.length > 0) await this.#options.shared.save(states)
+  /** What is to be saved of a partition; it counts as saved from now on. */
+  #unsaved(partition: number, owned: Owned): PartitionSave {
+    const { position, dirty, rows } = owned
+    Object.assign(owned, { isMoved: false, dirty: new Set(), rows: new Map() })
+    return { partition, position: { ...position }, streams: [...rows], accounts: this.#rowsOf(dirty) }
+  }
+
+  /** Two transactions of one partition never run at once. */
+  #exclusive<T>(task: () => Promise<T>): Promise<T> {
+    const mine = this.#saving.then(task, task)
+    this.#saving = mine.catch(() => undefined)
+    return mine
   }
 
   #ownerOf(stream: string): Owned | undefined {
@@ -236,7 +267,7 @@ class PartitionHandover implements RunningHandover {
     const owned = this.#owned.get(partition)
     // Its partition has gone; whoever has it now reads it there.
     if (!owned) return
-    const header = this.#headerOf(entry)
+    const header = headerIn(entry, this.#options.shared)
     const batches = header ? [{ header, value: entry.value }] : this.#adopt(owned, entry)
     for (const { header, value } of batches) {
       const key = streamKey(header)
@@ -244,18 +275,6 @@ class PartitionHandover implements RunningHandover {
       owned.streams.add(key)
       this.#partitions.set(key, partition)
       into.push(header === batches[0]?.header && value === entry.value ? entry : { ...entry, value })
-    }
-  }
-
-  /** Believed where its device belongs: a stream that lay in two partitions would have two owners. */
-  #headerOf({ topic, partition, value }: JournalEntry): Header | undefined {
-    // Ours stands first, and ingest has looked into it.
-    const isOurs = value[0] === 0x82 && value[1] === 0xc2 && value[2] === 0x03
-    try {
-      const header = isOurs ? findHeader(value) : believedHeader(signalOf[topic], value)
-      return header && this.#options.shared.partitionOf(header.device) === partition ? header : undefined
-    } catch {
-      return undefined
     }
   }
 
@@ -293,6 +312,14 @@ class PartitionHandover implements RunningHandover {
     for (const [key, value] of this.#options.journal.table('dpulse_registry').entries()) {
       if (key.startsWith(birthKey)) this.#bear(parseBirth(value), partition)
     }
+  }
+
+  #close(key: string): void {
+    const owned = this.#owned.get(this.#partitions.get(key) ?? -1)
+    owned?.streams.delete(key)
+    owned?.foreign.forget(key)
+    this.accounts.forget(key)
+    this.#partitions.delete(key)
   }
 
   #forget(partition: number): string[] {

@@ -1,5 +1,5 @@
 // The live tail: log records as the journal takes them, filtered before anything is built. Nothing is decoded while
-// nobody listens.
+// nobody listens. Where several aggregators share the journal, it is the whole fleet's from each (live-tail.ts).
 import type { Header } from '../plugins/contract/batch.ts'
 import { LogCursor } from '../plugins/contract/log-cursor.ts'
 import type { Signal } from '../plugins/contract/signal.ts'
@@ -13,9 +13,18 @@ interface Subscriber {
   flow: LiveFlow
 }
 
-/** As much of the ingest as the live tail needs. */
+/** Who hears of a batch; `arrivedUnixNano` is now where it is absent. */
+export type BatchListener = (
+  header: Header,
+  signal: Signal,
+  request: Uint8Array,
+  arrivedUnixNano?: bigint,
+) => void
+
+/** What the live tail hears: the ingest, or the journal's newest end. */
 export interface BatchFeed {
-  listen(listener: (header: Header, signal: Signal, request: Uint8Array) => void): () => void
+  /** `onMissed` is told how many batches were left out. */
+  listen(listener: BatchListener, onMissed: (batches: number) => void): () => void
 }
 
 /** `rowId` makes the same id as the store does. */
@@ -28,12 +37,12 @@ export function openLive(
   const cursor = new LogCursor()
   let stop: (() => void) | undefined
 
-  function onBatch(header: Header, signal: Signal, request: Uint8Array): void {
+  const onBatch: BatchListener = (header, signal, request, arrivedUnixNano) => {
     if (signal !== 'logs') return
     const wanting = [...subscribers].filter(({ filter }) => filter.device?.includes(header.device) ?? true)
     if (wanting.length === 0) return
     const { device } = header
-    const arrived = clock.nowUnixNano()
+    const arrived = arrivedUnixNano ?? clock.nowUnixNano()
     eachRecord(cursor, request, (index, resource) => {
       let row: LogRecordRow | undefined
       for (const { filter, flow, onRecord } of wanting) {
@@ -44,11 +53,16 @@ export function openLive(
     })
   }
 
+  /** Nobody has counted their records: each batch has one at least. */
+  const onMissed = (batches: number): void => {
+    for (const { flow } of subscribers) flow.missed(batches)
+  }
+
   return {
     subscribe(filter, onRecord, flow) {
       const subscriber = { filter, onRecord, flow }
       subscribers.add(subscriber)
-      stop ??= feed.listen(onBatch)
+      stop ??= feed.listen(onBatch, onMissed)
       return () => {
         subscribers.delete(subscriber)
         if (subscribers.size > 0) return

@@ -2,7 +2,7 @@
 // and closes all of it in reverse.
 import { mkdir } from 'node:fs/promises'
 import { hostname } from 'node:os'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { setFlagsFromString } from 'node:v8'
 import { ulid } from 'ulid'
 import { systemClock as clock } from '../collector/clock.ts'
@@ -24,12 +24,13 @@ import { loadConfig } from './config.ts'
 import { openDevices } from './devices.ts'
 import { openIngest } from './ingest.ts'
 import { startOtlpIngest } from './ingest-otlp.ts'
-import { forgetSettled } from './forgetting.ts'
+import { forgetSettled, ownBooks, sharedBooks } from './forgetting.ts'
 import { openHandover } from './handover.ts'
 import { followAccounts, followStreams } from './followed.ts'
 import { openJournal } from './journal/open.ts'
 import { lossesOf, openLedger } from './ledger.ts'
 import { openLive } from './live.ts'
+import { journalFeed } from './live-tail.ts'
 import { measuresOf } from './measures.ts'
 import { exportMetrics, prometheusText } from './metrics.ts'
 import { openMqtt } from './mqtt.ts'
@@ -166,13 +167,17 @@ export async function main(options: ProgramOptions): Promise<void> {
     writer.run(writing.signal),
     ledger.run(1000, writing.signal),
     handover?.run(writing.signal),
-    // Who shares the journal keeps the books in Kafka.
-    shared
-      ? undefined
-      : forgetSettled(
-          { ingest, writer, store, retentionMs: config.store.retention, clock, log },
-          writing.signal,
-        ),
+    forgetSettled(
+      {
+        books: handover ? sharedBooks(handover, accounts, storeKeepsState) : ownBooks(ingest),
+        writer,
+        store,
+        retentionMs: config.store.retention,
+        clock,
+        log,
+      },
+      writing.signal,
+    ),
   ])
   written.catch((error: unknown) => log.error('writer ended', { error: messageOf(error) }))
   open.defer(async () => {
@@ -191,6 +196,7 @@ export async function main(options: ProgramOptions): Promise<void> {
       ingest,
       retained: journal.table('dpulse_retained'),
       onReported: (collector, payload) => changes?.onReported(collector, payload),
+      place: shared ? `${device} ${resolve(options.data)}` : undefined,
       log,
       clock,
     }),
@@ -255,7 +261,9 @@ export async function main(options: ProgramOptions): Promise<void> {
       devices,
       changes,
       login: config.mqtt.login,
-      live: openLive(ingest, clock, (header, index) => recordId(streamKey(header), header.seq, index)),
+      live: openLive(shared ? journalFeed(shared, device) : ingest, clock, (header, index) =>
+        recordId(streamKey(header), header.seq, index),
+      ),
       health: {
         parts: () => [
           { name: 'aggregator', ready, detail: ready ? 'all parts are up' : 'starting' },

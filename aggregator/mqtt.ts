@@ -1,7 +1,7 @@
 // Where collectors speak MQTT: the embedded broker, or an external one of which we are a client. Nothing above knows
 // which: it publishes, acknowledges and reads what is retained.
 import { ports } from '../plugins/contract/options.ts'
-import { messageOf } from '../plugins/contract/errors.ts'
+import { PermanentError, messageOf } from '../plugins/contract/errors.ts'
 import type { Clock, Log } from '../plugins/contract/define.ts'
 import type { Address } from '../plugins/contract/settings.ts'
 import { topics } from '../plugins/protocols/topics.ts'
@@ -24,6 +24,8 @@ export interface MqttOptions {
   retained: JournalTable
   /** What a collector reports of its configuration. */
   onReported: (collector: string, payload: Uint8Array) => void
+  /** Names this aggregator for good, where several share the journal. */
+  place: string | undefined
   log: Log
   clock: Clock
 }
@@ -40,11 +42,18 @@ export interface Mqtt extends AsyncDisposable {
   retained: Broker['retained']
 }
 
-/** @throws PermanentError ADDRESS_IN_USE, CREDENTIAL_MISSING. */
+/** @throws PermanentError ADDRESS_IN_USE, CREDENTIAL_MISSING, CONFIG_INVALID. */
 export async function openMqtt(options: MqttOptions): Promise<Mqtt> {
   const { config, broker } = options
   const urls = config.external?.urls ?? (broker === 'embedded' ? undefined : [broker])
-  return urls ? openExternal(options, urls) : openEmbedded(options)
+  if (!urls) return openEmbedded(options)
+  // Beside mqtt.external the configuration itself is refused.
+  const unused = (['listen', 'tls', 'login'] as const).find((key) => config[key] !== undefined)
+  if (unused !== undefined && broker !== 'embedded') {
+    const what = `mqtt.${unused} is for the embedded broker, and --broker ${broker} replaces it`
+    throw new PermanentError('CONFIG_INVALID', what)
+  }
+  return openExternal(options, urls)
 }
 
 /** Batches and births are for the ingest, reports for whoever keeps the wishes. */
@@ -56,7 +65,7 @@ const receiverOf = ({ ingest, onReported }: MqttOptions) => ({
 })
 
 async function openEmbedded(options: MqttOptions): Promise<Mqtt> {
-  const { config, portOffset, retained, log } = options
+  const { config, portOffset, retained, place, log } = options
   const port = ports.mqtt + portOffset
   const loopback: Address[] = [
     { host: '127.0.0.1', port },
@@ -66,6 +75,7 @@ async function openEmbedded(options: MqttOptions): Promise<Mqtt> {
     listen: config.listen ?? loopback,
     root: config.root,
     retained,
+    place,
     log,
     limits: { connections: config.max_connections },
     ...(config.tls && { tls: config.tls }),

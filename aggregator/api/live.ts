@@ -1,5 +1,5 @@
-// The live tail as server-sent events: `record` with a log record, `missed` with how many a slow reader lost,
-// a comment every 15 s so that a dead connection is found. Each subscriber has a queue of its own with a limit.
+// The live tail as server-sent events: `record` with a log record, `missed` with how many a slow reader lost (or at least
+// how many were left out where a fleet sends more than one aggregator can read), a comment every 15 s so that a dead connection is found. Each subscriber has a queue of its own with a limit.
 import type { Live, LogFilter } from '../query.ts'
 
 const mostRecords = 1000

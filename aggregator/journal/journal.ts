@@ -116,6 +116,18 @@ export interface SharedJournal {
   /** Entries not yet read, by topic, of the partitions that are ours. */
   lag(): ReadonlyMap<SignalTopic, number>
   owned(): ReadonlySet<number>
+  /**
+   * Hears of what anybody appends to the log topic from now on, and of what the store has not yet; until the function
+   * that is returned is called. Costs nothing while nobody listens.
+   */
+  tail(listener: TailListener): () => void
+}
+
+/** Who looks on at the newest end of a topic. Must not wait. */
+export interface TailListener {
+  onEntry(entry: JournalEntry): void
+  /** So many entries were left out, because they came faster than they were read. */
+  onMissed(entries: number): void
 }
 
 export interface ReadLimit {

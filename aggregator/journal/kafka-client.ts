@@ -148,8 +148,11 @@ function saslOf({ mechanism, username, password }: NonNullable<KafkaSettings['sa
   return { mechanism, username, password: password.reveal() }
 }
 
+const loginRefused = 'KafkaJSSASLAuthenticationError'
+
 interface KafkaFailure {
   name?: string
+  code?: string
   type?: string
   retriable?: boolean
   cause?: unknown
@@ -175,11 +178,22 @@ const refused = new Set([
   'SASL_AUTHENTICATION_FAILED',
 ])
 
+/** Trying again helps nobody: the login is refused, or the certificate is not trusted. */
+export function isHopeless(error: unknown): boolean {
+  const { name, code = '' } = originOf(error)
+  // Codes of OpenSSL and of Node's check of names.
+  return name === loginRefused || /CERT|SIGNATURE|SELF_SIGNED|ALTNAME/.test(code)
+}
+
 /** What an append says when Kafka does not take it: there is always hope, and the sender still has its records. */
 export function failureOf(what: string, error: unknown): RetryableError {
   const origin = originOf(error)
   const type = origin.type ?? ''
   if (overloaded.has(type)) return new RetryableError('PEER_OVERLOADED', `${what}: ${type}`, { cause: error })
   if (refused.has(type)) return new RetryableError('PEER_REFUSED', `${what}: ${type}`, { cause: error })
-  return new RetryableError('PEER_UNREACHABLE', what, { cause: error })
+  if (origin.name === loginRefused) {
+    const text = `${what}: the login of journal.kafka.sasl is refused: ${origin.message}`
+    return new RetryableError('PEER_REFUSED', text, { cause: error })
+  }
+  return new RetryableError('PEER_UNREACHABLE', `${what}: ${origin.message}`, { cause: error })
 }

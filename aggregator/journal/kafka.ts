@@ -7,7 +7,7 @@ import { decompressSync } from '../../plugins/protocols/compression.ts'
 import { PermanentError, messageOf } from '../../plugins/contract/errors.ts'
 import { positionKey, signalTopics } from './journal.ts'
 import type { Journal, Position, TableName } from './journal.ts'
-import { connectKafka, failureOf } from './kafka-client.ts'
+import { connectKafka, failureOf, isHopeless } from './kafka-client.ts'
 export { brokersOf } from './kafka-client.ts'
 import type { KafkaSettings } from './kafka-client.ts'
 import { Marks } from './kafka-marks.ts'
@@ -15,6 +15,7 @@ import { partitionFor } from './kafka-partition.ts'
 import { GroupReader } from './kafka-reader.ts'
 import { Senders } from './kafka-sender.ts'
 import { KafkaTables } from './kafka-tables.ts'
+import { KafkaTail } from './kafka-tail.ts'
 import { ensureTopics } from './kafka-topics.ts'
 
 export type KafkaJournalOptions = KafkaSettings & {
@@ -84,6 +85,9 @@ export async function openKafkaJournal(options: KafkaJournalOptions): Promise<Jo
     log,
   })
   open.defer(() => reader.close())
+  const position = (): Position => savedPosition(tables)
+  const tail = new KafkaTail({ kafka, group, prefix, partitions, marks, position, clock, log })
+  open.defer(() => tail.close())
   let advisedMs = -Infinity
   const resources = open.move()
 
@@ -113,9 +117,10 @@ export async function openKafkaJournal(options: KafkaJournalOptions): Promise<Jo
       partitions,
       partitionOf,
       save: (states) => reader.save(states),
-      position: () => savedPosition(tables),
+      position,
       lag: () => reader.lag(),
       owned: () => reader.owned(),
+      tail: (listener) => tail.listen(listener),
     },
     async [Symbol.asyncDispose]() {
       await resources.disposeAsync()
@@ -135,7 +140,7 @@ async function patiently<T>(
     } catch (error) {
       if (error instanceof PermanentError) throw error
       const what = `no answer from Kafka at ${brokers.join(', ')}`
-      if (clock.elapsedMs() - began > patienceMs) throw failureOf(what, error)
+      if (isHopeless(error) || clock.elapsedMs() - began > patienceMs) throw failureOf(what, error)
       log.warn(what, { error: messageOf(error) })
       await clock.delay(1000, AbortSignal.timeout(2000))
     }

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
-import { forgetOnce } from '../../aggregator/forgetting.ts'
+import { forgetOnce, ownBooks } from '../../aggregator/forgetting.ts'
 import { openIngest } from '../../aggregator/ingest.ts'
 import { openLogJournal } from '../../aggregator/journal/log.ts'
 import { openLedger } from '../../aggregator/ledger.ts'
@@ -42,7 +42,7 @@ async function openParts(directory: string, agoNano: bigint) {
   return {
     store,
     ledger,
-    forget: () => forgetOnce({ ingest, writer, store, retentionMs, clock, log }),
+    forget: () => forgetOnce({ books: ownBooks(ingest), writer, store, retentionMs, clock, log }),
     async take(session: string, seq: number): Promise<void> {
       const { header, signal, bytes } = sampleBatch(sampleLogs([{}, {}]), { session, seq, produced: seq * 2 })
       await ingest.onTelemetry({

@@ -79,10 +79,13 @@ describe('example configurations', () => {
 })
 
 describe('check of an aggregator', () => {
+  const login = `{ users: { u: { password: "$scrypt$ln=15,r=8,p=1$${'A'.repeat(22)}$${'A'.repeat(43)}" } } }`
+
   test.each([
     ['mqtt: { tls: { listen: ["127.0.0.1:8883"] } }', 'mqtt.tls', 'error'],
     ['otlp: { tls: { ca: ca.pem, cert: c.pem } }', 'otlp.tls', 'error'],
     ['mqtt: { listen: ["127.0.0.1:1883"], external: { urls: ["mqtt://b:1883"] } }', 'mqtt.listen', 'error'],
+    [`mqtt: { login: ${login}, external: { urls: ["mqtt://b:1883"] } }`, 'mqtt.login', 'error'],
     ['mqtt: { external: { urls: ["mqtt://b:1883"], tls: {} } }', 'mqtt.external.urls.0', 'warning'],
     ['mqtt: { listen: ["127.0.0.1:1883", "0.0.0.0:1883"] }', 'mqtt.listen.1', 'warning'],
     ['api: { listen: ["127.0.0.1:8600", "[::1]:8601"] }', 'api.listen.1', 'error'],

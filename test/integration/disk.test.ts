@@ -8,6 +8,7 @@ import { describe, expect, onTestFinished, test } from 'vitest'
 import { fleetOf, startSender, storedOf, wrongOf } from '../support/fleet.ts'
 import { eventually, healthy, startProgram } from '../support/programs.ts'
 import { ledgerOf, sendOverTcp } from '../support/traffic.ts'
+import { inBothWorlds } from '../support/world.ts'
 
 const MiB = 1024 * 1024
 
@@ -124,12 +125,15 @@ describe('a file system that is full', () => {
     expect(aggregator.of('aggregator').child.exitCode).toBeNull()
     expect(collector.of('collector').child.exitCode).toBeNull()
   }, 400_000)
+})
 
+inBothWorlds('a file system that is full', (world) => {
   test('of the collector: it says so, a sender that can wait waits, and goes on when there is room', async ({
     skip,
   }) => {
     const portOffset = 8200
     const data = mounted(32) ?? skip(why)
+    const place = await world.open({ portOffset, onTestFinished })
     const collector = fleetOf({
       portOffset,
       data,
@@ -140,7 +144,7 @@ exporters: { aggregator: { type: mqtt, buffer: { memory: 2MiB } } }
 pipelines: { all: { sources: [otlp], exporters: [aggregator] } }
 `,
     })
-    const aggregator = fleetOf({ portOffset, onTestFinished })
+    const aggregator = fleetOf({ portOffset, ...place, onTestFinished })
     collector.start('collector')
     await collector.collectorListens()
     const sender = startSender(portOffset, { name: 'full-collector', perRequest: 50, everyMs: 20 })

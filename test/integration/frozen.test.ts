@@ -1,8 +1,9 @@
 // Programs that stop answering without going away (SIGSTOP): what they leave is as when they hang in a device's driver.
-import { describe, test } from 'vitest'
+import { test } from 'vitest'
 import { fleetOf, startSender, storedOf, wrongOf } from '../support/fleet.ts'
 import type { Fleet, Name } from '../support/fleet.ts'
 import { sendOverTcp, syslogLines } from '../support/traffic.ts'
+import { inBothWorlds } from '../support/world.ts'
 
 const frozenMs = 20_000
 const pause = (ms: number) => new Promise((resume) => setTimeout(resume, ms))
@@ -31,22 +32,24 @@ async function freezeUnderFlow(fleet: Fleet, name: Name) {
   return { sender, lines, during, unanswered, ledger }
 }
 
-describe('while one of the programs is frozen for 20 s', () => {
+inBothWorlds('while one of the programs is frozen for 20 s', (world) => {
   test.concurrent('the aggregator: the collector takes everything in and acknowledges it from its disk', async ({
     onTestFinished,
     expect,
   }) => {
-    const fleet = fleetOf({ portOffset: 7100, onTestFinished })
+    const portOffset = 7100
+    const place = await world.open({ portOffset, onTestFinished })
+    const fleet = fleetOf({ portOffset, ...place, onTestFinished })
     const { sender, lines, during, ledger } = await freezeUnderFlow(fleet, 'aggregator')
     // Acknowledged all the time, each soon.
     expect(during.length).toBeGreaterThan(800)
     expect(Math.max(...during.map(({ tookMs }) => tookMs))).toBeLessThan(5000)
     expect(ledger).toMatchObject({ balanced: true, unknown: 0, dropped: {} })
-    expect(wrongOf(await storedOf(7100, 'steady'), sender.sends)).toEqual({ lost: [], multiplied: [] })
+    expect(wrongOf(await storedOf(portOffset, 'steady'), sender.sends)).toEqual({ lost: [], multiplied: [] })
     expect(sender.sends.every((times) => times === 1)).toBe(true)
     expect(
       wrongOf(
-        await storedOf(7100, 'steady-lines', 'syslog.appname'),
+        await storedOf(portOffset, 'steady-lines', 'syslog.appname'),
         Array.from({ length: lines }, () => 1),
       ),
     ).toEqual({ lost: [], multiplied: [] })
@@ -56,15 +59,17 @@ describe('while one of the programs is frozen for 20 s', () => {
     onTestFinished,
     expect,
   }) => {
-    const fleet = fleetOf({ portOffset: 7200, onTestFinished })
+    const portOffset = 7200
+    const place = await world.open({ portOffset, onTestFinished })
+    const fleet = fleetOf({ portOffset, ...place, onTestFinished })
     const { sender, lines, during, unanswered, ledger } = await freezeUnderFlow(fleet, 'collector')
     expect(during).toEqual([])
     expect(unanswered).toBeGreaterThan(500)
     expect(ledger).toMatchObject({ balanced: true, unknown: 0, dropped: {} })
-    expect(wrongOf(await storedOf(7200, 'steady'), sender.sends)).toEqual({ lost: [], multiplied: [] })
+    expect(wrongOf(await storedOf(portOffset, 'steady'), sender.sends)).toEqual({ lost: [], multiplied: [] })
     expect(
       wrongOf(
-        await storedOf(7200, 'steady-lines', 'syslog.appname'),
+        await storedOf(portOffset, 'steady-lines', 'syslog.appname'),
         Array.from({ length: lines }, () => 1),
       ),
     ).toEqual({ lost: [], multiplied: [] })

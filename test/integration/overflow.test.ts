@@ -1,9 +1,10 @@
 // More than the buffer may hold, from a source that cannot wait: what is dropped is counted to the record, and the
 // least precious goes first.
 import { createSocket } from 'node:dgram'
-import { describe, expect, onTestFinished, test } from 'vitest'
+import { expect, onTestFinished, test } from 'vitest'
 import { fleetOf } from '../support/fleet.ts'
 import { eventually } from '../support/programs.ts'
+import { inBothWorlds } from '../support/world.ts'
 
 const portOffset = 7300
 const configuration = `
@@ -58,9 +59,10 @@ async function sendEvents(count: number): Promise<void> {
   }
 }
 
-describe('datagrams beyond the limits of the buffer while the aggregator is away', () => {
+inBothWorlds('datagrams beyond the limits of the buffer while the aggregator is away', (world) => {
   test('are dropped and counted as overflow to the record, lines of log first, and events all arrive', async () => {
-    const fleet = fleetOf({ portOffset, collector: configuration, onTestFinished })
+    const place = await world.open({ portOffset, onTestFinished })
+    const fleet = fleetOf({ portOffset, ...place, collector: configuration, onTestFinished })
     fleet.start('collector')
     await fleet.collectorListens()
     const [sent] = await Promise.all([sendDatagrams(100_000), sendEvents(100)])

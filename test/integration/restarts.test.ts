@@ -6,6 +6,7 @@ import { describe, expect, onTestFinished, test } from 'vitest'
 import { fleetOf, startSender, storedOf, wrongOf } from '../support/fleet.ts'
 import { apiUrl, childrenOf, eventually, healthy, startProgram } from '../support/programs.ts'
 import { ledgerOf, sendOverTcp, syslogLines } from '../support/traffic.ts'
+import { inBothWorlds } from '../support/world.ts'
 
 const sessionsOf = (streams: { session: string }[]) => new Set(streams.map(({ session }) => session))
 /** What has ended and is only listed until somebody asks for its exit code is gone. */
@@ -17,10 +18,11 @@ const isAlive = (pid: number): boolean => {
   }
 }
 
-describe('a collector without its aggregator that is killed twice and started a third time', () => {
+inBothWorlds('a collector without its aggregator that is killed twice and started a third time', (world) => {
   test('delivers what all three sessions acknowledged, and the ledger names nothing unknown but what was never safe', async () => {
     const portOffset = 7400
-    const fleet = fleetOf({ portOffset, onTestFinished })
+    const place = await world.open({ portOffset, onTestFinished })
+    const fleet = fleetOf({ portOffset, ...place, onTestFinished })
     const sent: Record<string, number[]> = {}
     for (const run of ['first', 'second', 'third']) {
       fleet.start('collector')
@@ -51,7 +53,7 @@ interface Device {
   conflicts: { collectors: string[]; detail: string }[]
 }
 
-describe('two collectors under one id', () => {
+inBothWorlds('two collectors under one id', (world) => {
   test('are both heard, both shown as a conflict, and each has an account that adds up', async () => {
     const portOffset = 7500
     const twin = (port: number, collectorApi: number) => ({
@@ -66,7 +68,8 @@ exporters: { aggregator: { type: mqtt, urls: ['mqtt://127.0.0.1:${1883 + portOff
 pipelines: { all: { sources: [lines], exporters: [aggregator] } }
 `,
     })
-    const one = fleetOf(twin(5514 + portOffset, 8601 + portOffset))
+    const place = await world.open({ portOffset, onTestFinished })
+    const one = fleetOf({ ...twin(5514 + portOffset, 8601 + portOffset), ...place })
     const two = fleetOf(twin(5515 + portOffset, 8602 + portOffset))
     one.start('aggregator')
     await one.aggregatorAnswers()

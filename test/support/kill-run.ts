@@ -20,6 +20,8 @@ export interface KillRun {
   pauseMs: number
   /** As `--store`; the embedded one where absent. */
   store?: string
+  /** YAML, for programs that are `alone`. */
+  aggregator?: string
   log?: (line: string) => void
 }
 
@@ -203,10 +205,8 @@ export async function killRun(run: KillRun): Promise<KillResult> {
   const data = mkdtempSync(join(tmpdir(), 'dpulse-kill-'))
   const configuration = join(data, 'aggregator.yaml')
   // Small hot tables, so that sealing is under way in many of the kills.
-  writeFileSync(
-    configuration,
-    `store: { segment_rows: { logs: ${Math.max(2000, Math.floor(run.records / 40))} } }\n`,
-  )
+  const small = `store: { segment_rows: { logs: ${Math.max(2000, Math.floor(run.records / 40))} } }\n`
+  writeFileSync(configuration, run.aggregator ?? small)
   const fleet = startFleet(run, data, configuration)
   const over = new AbortController()
   try {

@@ -255,7 +255,7 @@ async function subscribe(portOffset: number, kinds: Record<Kind, Track>): Promis
 }
 
 const watchEvents = (portOffset: number, run: string, track: Track) => async () => {
-  const parameters = new URLSearchParams({ since: '10s', limit: '1000', where: `service.name=${run}` })
+  const parameters = new URLSearchParams({ since: '60s', limit: '1000', where: `service.name=${run}` })
   const askedMs = performance.now()
   const answer = await fetch(`${apiUrl(portOffset)}/api/logs?${parameters}`)
   const { records } = (await answer.json()) as { records: { body: string }[] }
@@ -263,7 +263,7 @@ const watchEvents = (portOffset: number, run: string, track: Track) => async () 
 }
 
 const watchReadings = (portOffset: number, run: string, track: Track) => async () => {
-  const parameters = new URLSearchParams({ metric: 'hw.temperature', since: '10s', where: `hw.id=${run}` })
+  const parameters = new URLSearchParams({ metric: 'hw.temperature', since: '60s', where: `hw.id=${run}` })
   const askedMs = performance.now()
   const answer = await fetch(`${apiUrl(portOffset)}/api/query?${parameters}`)
   const series = (await answer.json()) as { points: [string, number][] }[]

@@ -104,7 +104,7 @@ function inWorld(world: World, title: string, tests: (world: World) => void): vo
 
 /**
  * Both programs, until they answer, for all tests of a file: under `dpulse up` with embedded parts, and each alone with
- * servers. `collector` is YAML.
+ * servers. `collector` is YAML. `parent` is the process of `dpulse up`.
  */
 export async function startInWorld(world: World, portOffset: number, collector?: string) {
   const tasks: (() => Promise<void>)[] = []
@@ -122,7 +122,7 @@ export async function startInWorld(world: World, portOffset: number, collector?:
       const up = startProgram('up', { data, portOffset, arguments: more })
       onTestFinished(() => up.stop())
       await eventually('dpulse up is healthy', 90, () => healthy(portOffset))
-      return { stop, output: () => up.output() }
+      return { stop, output: () => up.output(), parent: up.child.pid }
     }
     const place = await world.open({ portOffset, onTestFinished })
     const fleet = fleetOf({
@@ -132,7 +132,7 @@ export async function startInWorld(world: World, portOffset: number, collector?:
       onTestFinished,
     })
     await fleet.startBoth()
-    return { stop, output: () => fleet.output() }
+    return { stop, output: () => fleet.output(), parent: undefined }
   } catch (error) {
     await stop()
     throw error
