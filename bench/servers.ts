@@ -22,9 +22,9 @@ import type { Kind } from './measure/traffic.ts'
 
 const { values } = parseArgs({
   options: {
-    records: { type: 'string', default: '300000' },
+    records: { type: 'string', default: '1000000' },
     rounds: { type: 'string', default: '3' },
-    warm: { type: 'string', default: '100000' },
+    warm: { type: 'string', default: '200000' },
     offset: { type: 'string', default: '20600' },
     only: { type: 'string', default: 'whole,halves,telegraf,otelcol' },
   },
