@@ -11,7 +11,7 @@ describe('starting without a file on this machine', () => {
     const told = new Set([...config.sources.map(({ id }) => id), ...leftOut.map(({ name }) => name)])
     const wanted = plugins.filter((one) => one.kind === 'source' && 'detect' in one)
     expect(told).toEqual(new Set(wanted.map(({ name }) => name)))
-    for (const { name, reason } of leftOut) expect(reason, name).toMatch(/^\S.{10,400}$/)
+    for (const { name, reason } of leftOut) expect(`${name}: ${reason}`).toMatch(/^\w+: \S.{10,400}$/)
   })
 
   test('starts what needs nothing of the machine, and follows no file on its own', async () => {
