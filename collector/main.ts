@@ -104,6 +104,12 @@ export async function main(options: ProgramOptions, version: string): Promise<vo
   }
 
   let leftOut = loaded.leftOut
+  // A parent shows it to the person who started us.
+  if (!parent.present) {
+    const sources = loaded.config.sources.map(({ id }) => id).join(', ')
+    if (options.config === undefined) log.info('sources that this machine has something for', { sources })
+    for (const { name, reason } of leftOut) log.info('source left out', { source: name, reason })
+  }
   const parts = (): Part[] => [
     ...(api ? [{ name: 'collector API', address: api.url }] : []),
     ...runtime.parts(),

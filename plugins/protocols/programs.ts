@@ -30,12 +30,14 @@ export function ask(program: string, parameters: readonly string[], options: Ask
         new PermanentError('LIBRARY_MISSING', `the program ${program} is not installed`, { cause }),
       )
     }
-    const reason = cause.killed === true ? `no answer within ${timeoutMs} ms` : stderr.trim().slice(0, 500)
-    reject(
-      new RetryableError('PEER_REFUSED', `${program} failed: ${reason || cause.message.slice(0, 500)}`, {
-        cause,
-      }),
-    )
+    // The message of `cause` repeats the command and all that it printed.
+    const printed = stderr
+      .trim()
+      .replaceAll(/\s*\n\s*/g, ' ')
+      .slice(0, 300)
+    const reason =
+      cause.killed === true ? `no answer within ${timeoutMs} ms` : printed || `exit code ${cause.code}`
+    reject(new RetryableError('PEER_REFUSED', `${program}: ${reason}`))
   })
   return promise
 }

@@ -138,7 +138,7 @@ export class DpdkReader {
       const link = objectOf(await client.ask(`/ethdev/link_status,${id}`))
       const who = { ...program, 'dpu.dpdk.port': textOf(details.name) || `${id}` }
       const keys = ['ibytes', 'obytes', 'ipackets', 'opackets', 'imissed', 'ierrors', 'oerrors']
-      const key = `${client.info.pid} ${program['dpu.dpdk.prefix'] as string} ${id}`
+      const key = `${client.info.pid} ${id}`
       const start = this.#resets.startOf(
         key,
         keys.map((one) => countOf(stats[one])),

@@ -188,4 +188,6 @@ export default defineSource({
   config,
   signals: ['logs'],
   create: (settings, context) => ({ run: (emit, signal) => run(settings, context, emit, signal) }),
+  // Most of what lies under /var/log is in the journal too, or is syslog's.
+  detect: async () => ({ leftOut: 'only a configuration says which files to follow' }),
 })

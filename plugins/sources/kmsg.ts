@@ -139,7 +139,7 @@ async function run(settings: Config, context: Context, emit: Emit, signal: Abort
   const reader = new KernelReader(settings, context, last)
   using ring = new KernelRing(settings.path)
   if (loaded === undefined && settings.from === 'now') for (const raw of readAll(ring)) reader.skip(raw)
-  context.ready()
+  context.ready(settings.path)
   let safe = reader.last
   await clock.every(settings.interval, signal, async () => {
     for (let isMore = true; isMore && !signal.aborted;) {

@@ -178,4 +178,5 @@ export default defineSource({
       })
     },
   }),
+  detect: async () => ({ leftOut: 'only a configuration says which processes to read' }),
 })

@@ -88,7 +88,7 @@ export class TelemetryClient implements Disposable {
     const ready = await this.#libc.pollLater(this.#waiting, 1, this.#timeoutMs)
     if (ready === 0)
       throw new RetryableError('PEER_TIMEOUT', `${what}: no answer within ${this.#timeoutMs} ms`)
-    const size = Number(this.#libc.recv(this.#fd, this.#answer, mostAnswer, MSG_DONTWAIT))
+    const size = this.#libc.recv(this.#fd, this.#answer, mostAnswer, MSG_DONTWAIT)
     if (size <= 0) {
       const reason = size < 0 && this.#libc.errno() !== EAGAIN ? ` (errno ${this.#libc.errno()})` : ''
       throw new RetryableError('PEER_UNREACHABLE', `${what}: the program closed its socket${reason}`)
