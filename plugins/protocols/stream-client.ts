@@ -67,7 +67,7 @@ export class StreamClient {
   }
 
   async #connect({ host, port }: Address): Promise<Socket> {
-    const { connectMs, greet, onData } = this.#options
+    const { connectMs } = this.#options
     const where = `${printHost(host)}:${port}`
     const secure = this.#options.tls()
     const to = { host: host || '127.0.0.1', port, keepAlive: true, noDelay: true }
@@ -78,7 +78,7 @@ export class StreamClient {
     socket.on('error', () => undefined)
     try {
       await once(socket, secure ? 'secureConnect' : 'connect', { signal: limit })
-      if (greet) await greet(socket)
+      await this.#options.greet?.(socket)
     } catch (cause) {
       socket.destroy()
       if (cause instanceof RetryableError) throw cause
@@ -90,7 +90,7 @@ export class StreamClient {
         cause,
       })
     }
-    socket.on('data', onData)
+    socket.on('data', (chunk: Buffer) => this.#options.onData(chunk))
     socket.on('close', () => {
       this.#socket = undefined
       this.#options.onLost(new RetryableError('PEER_UNREACHABLE', `the connection to ${where} was lost`))
