@@ -2,6 +2,7 @@
 import type { Definition } from './contract/define.ts'
 import fileExporter from './exporters/file.ts'
 import fluent from './exporters/fluent.ts'
+import kafka from './exporters/kafka.ts'
 import mqtt from './exporters/mqtt.ts'
 import otlpExporter from './exporters/otlp.ts'
 import prometheusExporter from './exporters/prometheus.ts'
@@ -34,6 +35,7 @@ import systemd from './sources/systemd.ts'
 export const plugins = [
   fileExporter,
   fluent,
+  kafka,
   mqtt,
   otlpExporter,
   prometheusExporter,
