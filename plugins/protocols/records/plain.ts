@@ -13,23 +13,24 @@ export interface PlainRecord {
   readonly text: string
   readonly eventName: string
   readonly attributes: Attributes
+  /** With the device as `host.id` where the sender left it out. */
   readonly resource: Attributes
 }
 
 /** Every record of a batch, in order; spans are left out. */
-export function* plainRecords({ signal, bytes }: Batch): Generator<PlainRecord> {
-  if (signal === 'logs') yield* plainLogs(bytes)
-  else if (signal === 'metrics') yield* plainPoints(bytes)
+export function* plainRecords({ signal, bytes, header }: Batch): Generator<PlainRecord> {
+  if (signal === 'logs') yield* plainLogs(bytes, header.device)
+  else if (signal === 'metrics') yield* plainPoints(bytes, header.device)
 }
 
-function* plainLogs(bytes: Uint8Array): Generator<PlainRecord> {
+function* plainLogs(bytes: Uint8Array, device: string): Generator<PlainRecord> {
   const cursor = new LogCursor().reset(bytes)
   let resource: Attributes = {}
   let resourceIndex = 0
   while (cursor.next()) {
     if (cursor.resourceIndex !== resourceIndex) {
       resourceIndex = cursor.resourceIndex
-      resource = cursor.resourceAttributes()
+      resource = { 'host.id': device, ...cursor.resourceAttributes() }
     }
     const isTimed = cursor.timeLow !== 0 || cursor.timeHigh !== 0
     const [seconds, nanos] = isTimed
@@ -49,14 +50,14 @@ function* plainLogs(bytes: Uint8Array): Generator<PlainRecord> {
   }
 }
 
-function* plainPoints(bytes: Uint8Array): Generator<PlainRecord> {
+function* plainPoints(bytes: Uint8Array, device: string): Generator<PlainRecord> {
   const cursor = new PointCursor().reset(bytes)
   let resource: Attributes = {}
   let resourceIndex = 0
   while (cursor.next()) {
     if (cursor.resourceIndex !== resourceIndex) {
       resourceIndex = cursor.resourceIndex
-      resource = cursor.resourceAttributes()
+      resource = { 'host.id': device, ...cursor.resourceAttributes() }
     }
     const [seconds, nanos] = timeOf(cursor.timeLow, cursor.timeHigh)
     const name = cursor.text(cursor.name)
