@@ -59,6 +59,16 @@ const unusedTransports: Plugin = {
   },
 }
 
+/** The `kafka` exporter says so when it is configured: a library of servers is not for every DPU. */
+const withoutKafka: Plugin = {
+  name: 'without kafka',
+  setup(builder) {
+    builder.onLoad({ filter: /\/protocols\/kafka\/(client|sender)\.ts$/ }, () => ({
+      contents: "throw new Error('kafkajs is not in the bundle')",
+    }))
+  },
+}
+
 const bundled: BuildOptions = {
   absWorkingDir: root,
   bundle: true,
@@ -77,7 +87,7 @@ const bundled: BuildOptions = {
   banner: {
     js: "import { createRequire as createRequireOf } from 'node:module'; const require = createRequireOf(import.meta.url);",
   },
-  plugins: [workerNames, unusedTransports],
+  plugins: [withoutKafka, workerNames, unusedTransports],
 }
 
 async function bundleCollector(): Promise<void> {

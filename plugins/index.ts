@@ -1,10 +1,13 @@
 // Every plugin of the tree, one line each; the name in its definition is the `type` in a configuration.
 import type { Definition } from './contract/define.ts'
 import fileExporter from './exporters/file.ts'
+import fluent from './exporters/fluent.ts'
+import kafka from './exporters/kafka.ts'
 import mqtt from './exporters/mqtt.ts'
 import otlpExporter from './exporters/otlp.ts'
 import prometheusExporter from './exporters/prometheus.ts'
 import stdout from './exporters/stdout.ts'
+import syslogExporter from './exporters/syslog.ts'
 import filter from './processors/filter.ts'
 import severity from './processors/severity.ts'
 import containers from './sources/containers.ts'
@@ -32,10 +35,13 @@ import systemd from './sources/systemd.ts'
 
 export const plugins = [
   fileExporter,
+  fluent,
+  kafka,
   mqtt,
   otlpExporter,
   prometheusExporter,
   stdout,
+  syslogExporter,
   filter,
   severity,
   containers,

@@ -12,7 +12,7 @@ const inCi = process.env.CI === 'true'
 /** Servers that tests talk to, and the variable by which the environment may already name each. */
 const servers = { mosquitto: 'MQTT_URL', kafka: 'KAFKA_BROKERS', influxdb: 'INFLUX_URL' }
 /** Programs that tests run; installed by the same script. */
-const peers = ['otelcol']
+const peers = ['otelcol', 'telegraf', 'prometheus', 'rsyslog']
 
 const environment: NodeJS.ProcessEnv = {
   ...process.env,

@@ -2,7 +2,7 @@
 import type { Consumer, ConsumerConfig, EachBatchPayload, Kafka } from 'kafkajs'
 import type { Clock, Log } from '../../plugins/contract/define.ts'
 import { messageOf } from '../../plugins/contract/errors.ts'
-import { originOf } from './kafka-client.ts'
+import { originOf } from '../../plugins/protocols/kafka/client.ts'
 
 export interface SteadyConsumerOptions {
   kafka: Kafka

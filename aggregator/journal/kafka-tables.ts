@@ -10,8 +10,8 @@ import { RetryableError } from '../../plugins/contract/errors.ts'
 import type { JournalTable, TableName } from './journal.ts'
 import { steadyConsumer } from './kafka-consumer.ts'
 import type { SteadyConsumer } from './kafka-consumer.ts'
-import { Senders } from './kafka-sender.ts'
-import type { Outgoing } from './kafka-sender.ts'
+import { Senders } from '../../plugins/protocols/kafka/sender.ts'
+import type { Outgoing } from '../../plugins/protocols/kafka/sender.ts'
 import { tableTopics } from './kafka-topics.ts'
 
 export interface TablesOptions {

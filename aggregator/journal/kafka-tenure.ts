@@ -6,7 +6,7 @@ import { ulid } from 'ulid'
 import type { Log } from '../../plugins/contract/define.ts'
 import { messageOf } from '../../plugins/contract/errors.ts'
 import type { PartitionSave, Position, TableName, TableRow } from './journal.ts'
-import { createPartitioner, zstd } from './kafka-client.ts'
+import { createPartitioner, zstd } from '../../plugins/protocols/kafka/client.ts'
 import type { KafkaTables } from './kafka-tables.ts'
 import { positionMark, syncKey } from './kafka-tables.ts'
 

@@ -4,7 +4,7 @@ import kafkajs from 'kafkajs'
 import type { Admin } from 'kafkajs'
 import type { Log } from '../../plugins/contract/define.ts'
 import { PermanentError } from '../../plugins/contract/errors.ts'
-import type { KafkaSettings } from './kafka-client.ts'
+import type { KafkaSettings } from '../../plugins/protocols/kafka/client.ts'
 import { signalTopics } from './journal.ts'
 
 const { ConfigResourceTypes } = kafkajs

@@ -8,7 +8,7 @@ import { defineSource } from '../contract/define.ts'
 import type { Context, Emit } from '../contract/define.ts'
 import { PermanentError, RetryableError } from '../contract/errors.ts'
 import { Secret, duration, secret, size } from '../contract/settings.ts'
-import { FormatDecoder, formats } from '../protocols/records/formats.ts'
+import { FormatDecoder, formats, jsonKeys } from '../protocols/records/formats.ts'
 
 const config = z.strictObject({
   command: z
@@ -48,16 +48,7 @@ const config = z.strictObject({
     .prefault('4MiB')
     .refine((bytes) => bytes >= 1024 && bytes <= 64 * 1024 ** 2, 'expected 1KiB to 64MiB')
     .describe('Most that a run may print; in stream mode, the longest line.'),
-  message_keys: z
-    .array(z.string().min(1).max(200))
-    .max(20)
-    .default(['message', 'msg', 'log', 'body'])
-    .describe('Members of a JSON object that make it a log record, the preferred one first.'),
-  counters: z
-    .array(z.string().min(1).max(200))
-    .max(200)
-    .default([])
-    .describe('Patterns (* and ?) of metrics from JSON that are totals.'),
+  ...jsonKeys,
 })
 type Config = z.output<typeof config>
 

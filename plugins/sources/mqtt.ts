@@ -10,7 +10,7 @@ import { signals } from '../contract/signal.ts'
 import { compressionOf, decompress } from '../protocols/compression.ts'
 import { isBrokerUrl } from '../protocols/mqtt-url.ts'
 import { runMqtt } from '../protocols/mqtt.ts'
-import { FormatDecoder, formats } from '../protocols/records/formats.ts'
+import { FormatDecoder, formats, jsonKeys } from '../protocols/records/formats.ts'
 
 const config = z.strictObject({
   urls: z
@@ -53,16 +53,7 @@ const config = z.strictObject({
     .prefault('256KiB')
     .refine((bytes) => bytes >= 1024 && bytes <= 16 * 1024 ** 2, 'expected 1KiB to 16MiB')
     .describe('Largest message, also decompressed.'),
-  message_keys: z
-    .array(z.string().min(1).max(200))
-    .max(20)
-    .default(['message', 'msg', 'log', 'body'])
-    .describe('Members of a JSON object that make it a log record, the preferred one first.'),
-  counters: z
-    .array(z.string().min(1).max(200))
-    .max(200)
-    .default([])
-    .describe('Patterns (* and ?) of metrics from JSON that are totals.'),
+  ...jsonKeys,
 })
 type Config = z.output<typeof config>
 

@@ -125,6 +125,8 @@ function readOption(reader: PackReader): Option {
 /** Makes log records of the entries of one message. */
 class Taker {
   readonly #messageKeys: readonly Buffer[]
+  /** Of the keys that are looked for. */
+  readonly #lengths: ReadonlySet<number>
   readonly #logs: LogGroups
   readonly #tag: Buffer
   readonly #records: Records[] = []
@@ -136,6 +138,7 @@ class Taker {
 
   constructor(options: ForwardOptions, messageKeys: readonly Buffer[], tag: string) {
     this.#messageKeys = messageKeys
+    this.#lengths = new Set([...messageKeys, ...levelKeys, priorityKey].map(({ length }) => length))
     this.#logs = new LogGroups({ ...options, take: (records) => void this.#records.push(records) })
     this.#tag = Buffer.from(tag)
     const now = options.nowUnixNano()
@@ -230,7 +233,8 @@ class Taker {
       skipKey(reader)
       const { start, stop } = reader
       const valueAt = reader.position
-      if (isNamed && reader.isText) {
+      // Most keys have a length that none of those has.
+      if (isNamed && this.#lengths.has(stop - start) && reader.isText) {
         const place = this.#messageKeys.findIndex((key) => isKey(reader.bytes, start, stop, key))
         if (place >= 0 && place < rank) {
           rank = place

@@ -41,13 +41,16 @@ export class Exposition {
   /** By the bytes of Resource, metric and attributes. */
   readonly #known = new Map<string, Series>()
   #count = 0
+  /** Of the batch that is being added. */
+  #device = ''
 
   constructor(options: ExposeOptions) {
     this.#options = options
   }
 
   /** How many records found no place. */
-  add({ signal, bytes }: Batch, nowMs: number): number {
+  add({ signal, bytes, header }: Batch, nowMs: number): number {
+    this.#device = header.device
     if (signal === 'logs') return this.#addLogs(bytes, nowMs)
     return signal === 'metrics' ? this.#addPoints(bytes, nowMs) : 0
   }
@@ -69,7 +72,7 @@ export class Exposition {
         metricIndex = cursor.metricIndex
         metric = `${cursor.type} ${cursor.temporality} ${cursor.text(cursor.name)} ${cursor.text(cursor.unit)}`
       }
-      const key = `${resource}\n${metric}\n${spanText(cursor.bytes, cursor.attributes)}`
+      const key = `${this.#device}\n${resource}\n${metric}\n${spanText(cursor.bytes, cursor.attributes)}`
       const series = this.#known.get(key) ?? this.#place(key, cursor)
       if (series === undefined) rejected++
       else {
@@ -93,7 +96,7 @@ export class Exposition {
             : 'gauge'
           : 'histogram'
     const name = metricName(cursor.text(cursor.name), cursor.text(cursor.unit), isCounter, isGauge)
-    const own = identityOf(cursor.resourceAttributes())
+    const own = this.#identity(cursor.resourceAttributes())
     const pairs = Object.entries(cursor.pointAttributes()).map(
       ([label, value]) => [label, textOf(value)] as const,
     )
@@ -121,7 +124,7 @@ export class Exposition {
     const others = Object.entries(attributes)
       .filter(([key]) => !(key in identifying))
       .map(([key, value]) => [key, textOf(value)] as const)
-    const info = this.#series('target_info', 'gauge', labelsOf([...identityOf(attributes), ...others]))
+    const info = this.#series('target_info', 'gauge', labelsOf([...this.#identity(attributes), ...others]))
     if (!info) return
     info.value = 1
     info.seenMs = nowMs
@@ -136,7 +139,7 @@ export class Exposition {
     while (cursor.next()) {
       if (cursor.resourceIndex !== resourceIndex) {
         resourceIndex = cursor.resourceIndex
-        own = identityOf(cursor.resourceAttributes())
+        own = this.#identity(cursor.resourceAttributes())
         series.clear()
       }
       const level = Math.min(6, Math.ceil(cursor.severityNumber / 4))
@@ -151,6 +154,15 @@ export class Exposition {
       } else rejected++
     }
     return rejected
+  }
+
+  /** Labels that are on every series; the sender may have left the device out. */
+  #identity(attributes: Readonly<Record<string, AttributeValue>>): (readonly [string, string])[] {
+    const known: Readonly<Record<string, AttributeValue>> = { 'host.id': this.#device, ...attributes }
+    return Object.entries(identifying).flatMap(([key, label]) => {
+      const value = known[key]
+      return value === undefined ? [] : [[label, textOf(value)] as const]
+    })
   }
 
   /** Forgets what is old. */
@@ -211,12 +223,6 @@ function* linesOf(
 
 const numberText = (value: number | bigint): string =>
   value === Infinity ? '+Inf' : value === -Infinity ? '-Inf' : String(value)
-
-const identityOf = (attributes: Readonly<Record<string, AttributeValue>>): (readonly [string, string])[] =>
-  Object.entries(identifying).flatMap(([key, label]) => {
-    const value = attributes[key]
-    return value === undefined ? [] : [[label, textOf(value)] as const]
-  })
 
 const textOf = (value: AttributeValue): string =>
   typeof value === 'object'

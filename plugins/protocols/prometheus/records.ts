@@ -276,10 +276,11 @@ export class ExpositionRecords {
 
   #labelValue(name: Buffer): number {
     const { bytes, labels, labelCount } = this.#reader
-    for (let index = 0; index < labelCount; index++) {
-      const [start = 0, end = 0, valueStart = 0, valueEnd = 0] = labels.subarray(index * 4, index * 4 + 4)
-      if (end - start === name.length && starts(bytes, start, name))
-        return valueOf(bytes, valueStart, valueEnd)
+    for (let base = 0; base < labelCount * 4; base += 4) {
+      const start = labels[base] ?? 0
+      const size = (labels[base + 1] ?? 0) - start
+      if (size === name.length && starts(bytes, start, name))
+        return valueOf(bytes, labels[base + 2] ?? 0, labels[base + 3] ?? 0)
     }
     return NaN
   }

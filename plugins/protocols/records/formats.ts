@@ -1,5 +1,6 @@
 // Bytes of local programs, in the format that a configuration names, as Records: what `exec` reads from a program and
 // `mqtt` from a broker.
+import * as z from 'zod'
 import type { Records } from '../../contract/batch.ts'
 import type { Context } from '../../contract/define.ts'
 import { PermanentError, messageOf } from '../../contract/errors.ts'
@@ -15,6 +16,20 @@ import { LogGroups } from './log-groups.ts'
 /** `json` tells OTLP/JSON from other JSON by what it holds. */
 export const formats = ['json', 'line_protocol', 'text', 'otlp'] as const
 export type Format = (typeof formats)[number]
+
+/** The keys of a configuration that say how JSON becomes records; spread into that of a plugin. */
+export const jsonKeys = {
+  message_keys: z
+    .array(z.string().min(1).max(200))
+    .max(20)
+    .default(['message', 'msg', 'log', 'body'])
+    .describe('Members of a JSON object that make it a log record, the preferred one first.'),
+  counters: z
+    .array(z.string().min(1).max(200))
+    .max(200)
+    .default([])
+    .describe('Patterns (* and ?) of metrics from JSON that are totals.'),
+}
 
 export interface FormatOptions {
   /** The plugin. */

@@ -8,9 +8,9 @@ import { constants, zstdCompress, zstdDecompress } from 'node:zlib'
 import kafkajs from 'kafkajs'
 import type * as z from 'zod'
 import type { ISocketFactory, Kafka, KafkaConfig, LogEntry, SASLOptions } from 'kafkajs'
-import type { Log } from '../../plugins/contract/define.ts'
-import { PermanentError, RetryableError } from '../../plugins/contract/errors.ts'
-import type { Secret, tls } from '../../plugins/contract/settings.ts'
+import type { Log } from '../../contract/define.ts'
+import { PermanentError, RetryableError } from '../../contract/errors.ts'
+import type { Secret, tls } from '../../contract/settings.ts'
 
 export interface KafkaSettings {
   /** `host:port` each. */
@@ -102,10 +102,13 @@ export function brokersOf(url: string): string[] {
   return brokers
 }
 
-export function connectKafka(settings: KafkaSettings, log: Log): Kafka {
+/** What a connection needs, whoever makes it. */
+export type KafkaConnection = Pick<KafkaSettings, 'brokers' | 'tls' | 'sasl' | 'socketFactory'>
+
+export function connectKafka(settings: KafkaConnection, log: Log, clientId = 'dpulse-aggregator'): Kafka {
   const { brokers, sasl, socketFactory } = settings
   const config: KafkaConfig = {
-    clientId: 'dpulse-aggregator',
+    clientId,
     brokers: [...brokers],
     connectionTimeout: connectMs,
     authenticationTimeout: requestMs,

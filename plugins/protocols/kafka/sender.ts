@@ -6,9 +6,9 @@
 // numbers, so the producer is thrown away with them. And when a leader moves between two attempts of one request, kafkajs
 // may count a partition as sent because its new leader had answered before: what the answer does not name is sent again.
 import type { Kafka, Producer, RecordMetadata } from 'kafkajs'
-import type { Clock, Log } from '../../plugins/contract/define.ts'
-import { messageOf } from '../../plugins/contract/errors.ts'
-import { createPartitioner, failureOf, zstd } from './kafka-client.ts'
+import type { Clock, Log } from '../../contract/define.ts'
+import { messageOf } from '../../contract/errors.ts'
+import { createPartitioner, failureOf, zstd } from './client.ts'
 
 export interface Outgoing {
   topic: string
