@@ -15,6 +15,7 @@ import fluentForward from './sources/fluent_forward.ts'
 import hardwareErrors from './sources/hardware_errors.ts'
 import hwmon from './sources/hwmon.ts'
 import influx from './sources/influx.ts'
+import ipmi from './sources/ipmi.ts'
 import kmsg from './sources/kmsg.ts'
 import mqttSource from './sources/mqtt.ts'
 import nic from './sources/nic.ts'
@@ -45,6 +46,7 @@ export const plugins = [
   hardwareErrors,
   hwmon,
   influx,
+  ipmi,
   kmsg,
   mqttSource,
   nic,
