@@ -18,6 +18,7 @@ import fluentForward from './sources/fluent_forward.ts'
 import hardwareErrors from './sources/hardware_errors.ts'
 import hwmon from './sources/hwmon.ts'
 import influx from './sources/influx.ts'
+import ipmi from './sources/ipmi.ts'
 import journald from './sources/journald.ts'
 import kmsg from './sources/kmsg.ts'
 import mqttSource from './sources/mqtt.ts'
@@ -52,6 +53,7 @@ export const plugins = [
   hardwareErrors,
   hwmon,
   influx,
+  ipmi,
   journald,
   kmsg,
   mqttSource,

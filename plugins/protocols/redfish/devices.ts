@@ -1,6 +1,7 @@
 // Whom a resource is about: the system that it belongs to, named as the collector on that system would name itself (serial
 // number, then UUID, without placeholders), so that both speak of one device. What was known once stays known: a BMC that
 // answers "NA" for a while makes no second device.
+import type { WatchedDevice } from '../bmc/resource.ts'
 import { deviceFromHostId } from '../otlp/device.ts'
 import { realSerial, realUuid } from '../hardware-ids.ts'
 import { inside, linkOf, textOf } from './json.ts'
@@ -8,13 +9,7 @@ import type { Json } from './json.ts'
 import { linksOf, ownerOf } from './walk.ts'
 import type { Resource } from './walk.ts'
 
-export interface Device {
-  /** `[a-z0-9-]{1,64}` */
-  readonly id: string
-  readonly name: string | undefined
-  /** Whether the service says that it is one, beside hosts. */
-  readonly isDpu: boolean
-}
+export type Device = WatchedDevice
 
 /** Devices by the path of their system, as they were known before. */
 export type KnownDevices = Record<string, string>

@@ -36,7 +36,12 @@ export class Pace {
       signal.addEventListener('abort', give, { once: true })
       await turn.promise
       signal.removeEventListener('abort', give)
-      if (signal.aborted) break
+      if (!signal.aborted) continue
+      const at = this.#waiting.indexOf(give)
+      // Its turn, where it had come already, is the next one's.
+      if (at >= 0) this.#waiting.splice(at, 1)
+      else this.#wake()
+      signal.throwIfAborted()
     }
     this.#running++
     try {

@@ -2,8 +2,10 @@
 // Thermal and Power. One sensor is often shown by many; each of its readings is taken once, from the best of them.
 import { documentOf, inside, linkOf, numberOf, objectsOf, textOf } from './json.ts'
 import type { Json } from './json.ts'
-import { hwTypeOf, kindOf, kinds, legacyLimitsOf, limitsOf, readingOf } from './sensor-kinds.ts'
-import type { KindName, Limit } from './sensor-kinds.ts'
+import { kinds } from '../bmc/kinds.ts'
+import { hwTypeOf, kindOf, legacyLimitsOf, limitsOf, readingOf } from './sensor-kinds.ts'
+import type { KindName } from '../bmc/kinds.ts'
+import type { Limit } from './sensor-kinds.ts'
 import { ownerOf } from './walk.ts'
 import type { Resource } from './walk.ts'
 

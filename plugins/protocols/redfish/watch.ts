@@ -2,16 +2,15 @@
 // reports beside. Runs until it is aborted; what fails for longer is the runtime's to start again.
 import { RetryableError, messageOf } from '../../contract/errors.ts'
 import type { Context, Emit } from '../../contract/define.ts'
-import { encodeResource } from '../../contract/values.ts'
+import { emitAll } from '../bmc/hand-over.ts'
+import { onceEach, resourceOf } from '../bmc/resource.ts'
 import { selects } from '../proc-selection.ts'
 import { changesOf } from './changes.ts'
 import { RedfishClient } from './client.ts'
 import { Devices } from './devices.ts'
-import type { Device } from './devices.ts'
 import { encodeEntries } from './entries.ts'
 import type { EncodeOptions } from './entries.ts'
 import { followEvents } from './events.ts'
-import { emitAll } from './hand-over.ts'
 import { linkOf } from './json.ts'
 import type { Json } from './json.ts'
 import { LogReader } from './logs.ts'
@@ -23,7 +22,6 @@ import { Walker } from './walk.ts'
 
 /** A reading that fails so often in a row is no accident. */
 const mostFailures = 3
-const mostTold = 200
 
 export async function watch(
   settings: RedfishSettings,
@@ -77,7 +75,7 @@ class Watcher {
   constructor(settings: RedfishSettings, context: Context, emit: Emit, memory: Memory, signal: AbortSignal) {
     const { endpoint, username, password, requests, timeout: timeoutMs, tls, most, sensors } = settings
     const { clock, log } = context
-    const tell = onceEach(context)
+    const tell = onceEach(context, 'part of the service cannot be read')
     this.#settings = settings
     this.#context = context
     this.#emit = emit
@@ -213,37 +211,12 @@ class Watcher {
   #encoding(): EncodeOptions {
     return {
       deviceOf: (path) => this.#devices.of(path),
-      resourceOf: (device) => resourceOf(device, this.#settings, this.#context),
+      resourceOf: (device) => resourceOf(device, this.#settings.endpoint.hostname, this.#context),
       nowUnixNano: this.#context.clock.nowUnixNano(),
     }
   }
 
   async #rest(ms: number): Promise<void> {
     await this.#context.clock.delay(ms, this.#signal).catch(() => undefined)
-  }
-}
-
-/** The Resource of a device: its own, where it is not the machine of the collector. */
-function resourceOf(device: Device, { endpoint }: RedfishSettings, context: Context): Uint8Array {
-  const more = { 'service.name': 'dpulse', 'server.address': endpoint.hostname }
-  if (device.id === context.device) return context.resource(more)
-  const { instance, labels } = context.status()
-  return encodeResource({
-    'host.id': device.id,
-    'host.name': device.name,
-    'host.type': device.isDpu ? 'dpu' : undefined,
-    'service.instance.id': instance,
-    ...Object.fromEntries(Object.entries(labels).map(([key, value]) => [`dpu.${key}`, value])),
-    ...more,
-  })
-}
-
-/** Warns of each thing once: what is wrong with a BMC is wrong at every reading. */
-function onceEach({ log }: Context): (what: string, reason: string) => void {
-  const told = new Set<string>()
-  return (what, reason) => {
-    if (told.has(what) || told.size >= mostTold) return
-    told.add(what)
-    log.warn('part of the service cannot be read', { what, reason })
   }
 }

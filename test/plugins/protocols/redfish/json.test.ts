@@ -11,8 +11,9 @@ import {
   timeOf,
   typeOf,
 } from '../../../../plugins/protocols/redfish/json.ts'
-import { kinds, readingOf } from '../../../../plugins/protocols/redfish/sensor-kinds.ts'
-import type { KindName } from '../../../../plugins/protocols/redfish/sensor-kinds.ts'
+import { kinds } from '../../../../plugins/protocols/bmc/kinds.ts'
+import { readingOf } from '../../../../plugins/protocols/redfish/sensor-kinds.ts'
+import type { KindName } from '../../../../plugins/protocols/bmc/kinds.ts'
 
 const names = Object.keys(kinds) as KindName[]
 
