@@ -20,10 +20,7 @@ const errorsOf = async (sys: string) =>
   Object.fromEntries(
     collectPoints(await read(sys))
       .filter(({ name }) => name === 'hw.errors')
-      .map(({ attributes, value }) => [
-        `${String(attributes['hw.id'])} ${String(attributes['error.type'])}`,
-        value,
-      ]),
+      .map(({ attributes, value }) => [[attributes['hw.id'], attributes['error.type']].join(' '), value]),
   )
 
 const controller = 'sys/devices/system/edac/mc/mc0'
