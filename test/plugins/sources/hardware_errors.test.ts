@@ -16,11 +16,15 @@ async function plant(more: Record<string, string> = {}): Promise<string> {
 }
 const read = (sys: string) =>
   readErrors(errors.config.parse({ root: { sys } }), testContext({ clock: new FakeClock(now) }))
+const textOf = (value: unknown): string => (typeof value === 'string' ? value : '')
 const errorsOf = async (sys: string) =>
   Object.fromEntries(
     collectPoints(await read(sys))
       .filter(({ name }) => name === 'hw.errors')
-      .map(({ attributes, value }) => [[attributes['hw.id'], attributes['error.type']].join(' '), value]),
+      .map(({ attributes, value }) => [
+        `${textOf(attributes['hw.id'])} ${textOf(attributes['error.type'])}`,
+        value,
+      ]),
   )
 
 const controller = 'sys/devices/system/edac/mc/mc0'
