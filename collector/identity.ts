@@ -11,7 +11,6 @@ import * as z from 'zod'
 import { isDeviceId } from '../plugins/contract/index.ts'
 import { realMac, realSerial, realUuid } from '../plugins/protocols/hardware-ids.ts'
 import { deviceFromHostId } from '../plugins/protocols/otlp/device.ts'
-import { realSerial, realUuid } from '../plugins/protocols/placeholders.ts'
 
 export { realMac, realSerial, realUuid }
 

@@ -2,7 +2,7 @@
 // it is worth telling.
 //
 //   structure   type, length, handle (u16), formatted area up to `length`, strings that end with NUL, NUL
-import { realSerial, realText, realUuid } from './placeholders.ts'
+import { realSerial, realText, realUuid } from './hardware-ids.ts'
 
 export interface Structure {
   readonly type: number

@@ -47,7 +47,7 @@ export class Exposition {
   }
 
   /** How many records found no place. */
-  add({ signal, bytes }: Batch, nowMs: number): number {
+  add({ signal, bytes }: Pick<Batch, 'signal' | 'bytes'>, nowMs: number): number {
     if (signal === 'logs') return this.#addLogs(bytes, nowMs)
     return signal === 'metrics' ? this.#addPoints(bytes, nowMs) : 0
   }
@@ -60,6 +60,7 @@ export class Exposition {
     let metricIndex = 0
     let rejected = 0
     while (cursor.next()) {
+      if (isWithoutValue(cursor)) continue
       if (cursor.resourceIndex !== resourceIndex) {
         resourceIndex = cursor.resourceIndex
         resource = spanText(cursor.bytes, cursor.resource)
@@ -225,6 +226,10 @@ const textOf = (value: AttributeValue): string =>
 
 const spanText = (bytes: Buffer, { start, end }: { start: number; end: number }): string =>
   end > start ? bytes.toString('latin1', start, end) : ''
+
+/** A series that has no value now: zero would be an invention. */
+const isWithoutValue = ({ flags, type, valueKind }: PointCursor): boolean =>
+  (flags & 1) !== 0 || ((type === 'gauge' || type === 'sum') && valueKind === 'none')
 
 /** Takes over the cursor's point; one of delta temporality is added to what was there. */
 function readInto(series: Series, cursor: PointCursor): void {
