@@ -45,7 +45,7 @@ export interface Libc {
   recv(fd: number, bytes: Pointer, length: number, flags: number): number
   eventfd(initial: number, flags: number): number
   ioctl(fd: number, request: number, argument: Pointer): number
-  /** The same in another thread, for devices that take their time. Keep the argument alive until it answers. */
+  /** The same in another thread, for devices that take their time. */
   ioctlLater(fd: number, request: number, argument: Pointer): Promise<number>
   close(fd: number): number
   /** errno of the last call of this thread. */
@@ -63,6 +63,7 @@ export async function loadLibc(): Promise<Libc> {
     const library: LibraryHandle = koffi.load(null)
     // koffi knows no types of what it declares; Libc says them.
     const declare = (prototype: string): never => library.func(prototype) as never
+    const held = new Set<Pointer>()
     const ioctl = library.func('int ioctl(int, unsigned long, void *)')
     const poll = library.func('int poll(void *, unsigned long, int)')
     return {
@@ -86,9 +87,13 @@ export async function loadLibc(): Promise<Libc> {
       ioctl: ioctl as never,
       ioctlLater: (fd, request, argument) =>
         new Promise((resolve, reject) => {
-          ioctl.async(fd, request, argument, (error: Error | null, result: number) =>
-            error ? reject(error) : resolve(result),
-          )
+          // C writes into it meanwhile: it must not be collected.
+          held.add(argument)
+          ioctl.async(fd, request, argument, (error: Error | null, result: number) => {
+            held.delete(argument)
+            if (error) reject(error)
+            else resolve(result)
+          })
         }),
       close: declare('int close(int)'),
       errno: () => koffi.errno(),
