@@ -13,7 +13,7 @@ import { BadParameter, logsPage } from './api-logs.ts'
 import type { Runtime } from './runtime.ts'
 import { sumOf } from './stream.ts'
 import { Values } from './values.ts'
-import type { ValueLimits } from '../plugins/protocols/prometheus-values.ts'
+import type { ValueLimits } from './values.ts'
 
 export interface ApiOptions {
   runtime: Runtime

@@ -1,12 +1,18 @@
 // `/metrics/values`: the newest value of every metric that passes. Until somebody asks, readings only wait in a ring of few
 // megabytes, as they are; they are looked at when they are asked for, or when the ring is full and somebody asked lately.
-import { NewestValues } from '../plugins/protocols/prometheus-values.ts'
-import type { ValueLimits } from '../plugins/protocols/prometheus-values.ts'
+import { WireError } from '../plugins/contract/index.ts'
+import type { Records } from '../plugins/contract/index.ts'
+import { Exposition } from '../plugins/protocols/prometheus/index.ts'
 import { Fifo } from './fifo.ts'
 import type { Meter } from './measure.ts'
 import { heldBy } from './tail.ts'
 import type { Tail } from './tail.ts'
-import type { Records } from '../plugins/contract/index.ts'
+
+export interface ValueLimits {
+  /** Most series; 0 for none at all. */
+  series: number
+  expireMs: number
+}
 
 const mostBytes = 4 * 1024 * 1024
 /** Who asks, asks again within this. */
@@ -15,7 +21,7 @@ const askedAgainMs = 5 * 60_000
 const unaskedMs = 10_000
 
 export class Values {
-  readonly #newest: NewestValues
+  readonly #newest: Exposition
   readonly #meter: Meter
   readonly #nowMs: () => number
   readonly #ring = new Fifo<{ records: Records; atMs: number }>()
@@ -25,7 +31,7 @@ export class Values {
   readonly stop: () => void
 
   constructor(tail: Tail, limits: ValueLimits, meter: Meter, nowMs: () => number) {
-    this.#newest = new NewestValues(limits)
+    this.#newest = new Exposition({ mostSeries: limits.series, expireMs: limits.expireMs })
     this.#meter = meter
     this.#nowMs = nowMs
     this.stop = limits.series === 0 ? () => undefined : tail.listen(({ records }) => this.#see(records))
@@ -36,7 +42,7 @@ export class Values {
     const nowMs = this.#nowMs()
     this.#askedMs = nowMs
     this.#look(nowMs)
-    return this.#newest.text(nowMs)
+    return [...this.#newest.render(false, nowMs)].join('')
   }
 
   /** In the middle of the pipeline. */
@@ -57,16 +63,22 @@ export class Values {
     }
   }
 
-  #look(nowMs: number): void {
-    const before = this.#newest.leftOut
-    let count = 0
-    for (const { records, atMs } of this.#ring) {
-      this.#newest.take(records.bytes, atMs)
-      count += records.count
+  /** How many points found no place. */
+  #take(records: Records, atMs: number): number {
+    try {
+      return this.#newest.add(records, atMs)
+    } catch (error) {
+      if (!(error instanceof WireError)) throw error
+      return records.count // who only looks on fails nobody
     }
-    const leftOut = this.#newest.leftOut - before
-    this.#meter.out += count - leftOut
-    this.#meter.missed += leftOut
+  }
+
+  #look(nowMs: number): void {
+    for (const { records, atMs } of this.#ring) {
+      const leftOut = this.#take(records, atMs)
+      this.#meter.out += records.count - leftOut
+      this.#meter.missed += leftOut
+    }
     this.#ring.clear()
     this.#bytes = 0
     this.#lookedMs = nowMs

@@ -28,6 +28,7 @@ import pci from './sources/pci.ts'
 import process from './sources/process.ts'
 import prometheus from './sources/prometheus.ts'
 import redfish from './sources/redfish.ts'
+import smbios from './sources/smbios.ts'
 import spdk from './sources/spdk.ts'
 import statsd from './sources/statsd.ts'
 import syslog from './sources/syslog.ts'
@@ -63,6 +64,7 @@ export const plugins = [
   process,
   prometheus,
   redfish,
+  smbios,
   spdk,
   statsd,
   syslog,

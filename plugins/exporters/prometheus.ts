@@ -49,7 +49,11 @@ function create(config: Config, context: Context): Exporter {
       signal.throwIfAborted()
       if (batch.signal === 'traces' && batch.header.count > 0)
         throw new PermanentError('PEER_REFUSED', 'spans have no place in an exposition')
-      const rejected = exposition.add(batch, context.clock.elapsedMs())
+      const { signal: kind, bytes, header } = batch
+      const rejected = exposition.add(
+        { signal: kind, bytes, device: header.device },
+        context.clock.elapsedMs(),
+      )
       return rejected === 0
         ? { rejected }
         : { rejected, reason: `more than ${config.max_series} series, or one name with two types` }

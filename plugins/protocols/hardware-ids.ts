@@ -44,13 +44,23 @@ const placeholders = new Set(
   ].map((text) => text.replaceAll(' ', '')),
 )
 
+const digits = '01234567890123456789'
+const bareOf = (text: string): string => text.toLowerCase().replace(/[^a-z0-9]/g, '')
+
+/** A name, version or model, or undefined where it is a placeholder. */
+export function realText(text: string | undefined): string | undefined {
+  const bare = bareOf(text ?? '')
+  if (bare.length >= 8 && digits.includes(bare)) return undefined
+  return bare === '' || placeholders.has(bare) ? undefined : text
+}
+
 /** The serial number, or undefined where it is a placeholder. */
 export function realSerial(text: string | undefined): string | undefined {
   if (text === undefined) return undefined
-  const bare = text.toLowerCase().replace(/[^a-z0-9]/g, '')
+  const bare = bareOf(text)
   if (bare.length < 4 || placeholders.has(bare)) return undefined
   if (/^(.)\1*$/.test(bare)) return undefined // 00000000, xxxxxxx
-  if ('01234567890123456789'.includes(bare) || 'abcdefghijklmnopqrstuvwxyz'.includes(bare)) return undefined
+  if (digits.includes(bare) || 'abcdefghijklmnopqrstuvwxyz'.includes(bare)) return undefined
   return text
 }
 

@@ -1,10 +1,14 @@
 // Source of errors that the hardware of this machine counts: memory by EDAC, PCI Express by its advanced error reporting,
-// and whether NVMe controllers live.
+// NVMe drives by their SMART log.
 import { join } from 'node:path'
 import * as z from 'zod'
-import { Readings, defineSource, duration } from '../contract/index.ts'
+import { Readings, defineSource, duration, messageOf } from '../contract/index.ts'
 import type { Attributes, Context, Detected, MetricDeclaration, Records } from '../contract/index.ts'
 import { readEdac } from '../protocols/edac.ts'
+import { loadLibc } from '../protocols/native/index.ts'
+import type { Libc } from '../protocols/native/index.ts'
+import { readHealth } from '../protocols/nvme.ts'
+import type { NvmeHealth } from '../protocols/nvme.ts'
 import { findPciDevices, hwTypeOf, readAer } from '../protocols/pci.ts'
 import { linkName, listFolder, readText } from '../protocols/sysfs.ts'
 
@@ -15,6 +19,12 @@ const emits = {
     unit: '{error}',
     description: 'Errors of PCI Express by their name; only those that happened.',
   },
+  'hw.physical_disk.endurance_utilization': {
+    kind: 'gauge',
+    unit: '1',
+    description: 'What remains of the endurance of a drive.',
+  },
+  'hw.physical_disk.smart': { kind: 'gauge', unit: '1', description: 'Values of the SMART log of a drive.' },
   'hw.status': {
     kind: 'updowncounter',
     unit: '1',
@@ -25,9 +35,15 @@ type Metric = keyof typeof emits
 
 const config = z.strictObject({
   interval: duration.prefault('30s').describe('Time between readings.'),
+  smart: duration
+    .prefault('5m')
+    .describe('Time between readings of SMART logs of NVMe drives, which takes root; 0 for none.'),
   most: z.int().min(1).max(8192).default(1024).describe('Most PCI devices to read.'),
   root: z
-    .strictObject({ sys: z.string().default('/sys').describe('Where sysfs is mounted.') })
+    .strictObject({
+      sys: z.string().default('/sys').describe('Where sysfs is mounted.'),
+      dev: z.string().default('/dev').describe('Where NVMe drives have their files.'),
+    })
     .prefault({})
     .describe('Roots, for a collector in a container.'),
 })
@@ -35,7 +51,7 @@ type Config = z.output<typeof config>
 
 interface Point {
   name: Metric
-  value: bigint
+  value: bigint | number
   attributes: Attributes
 }
 
@@ -81,56 +97,135 @@ const nvmeStates: Readonly<Record<string, 'ok' | 'degraded' | 'failed'>> = {
   'deleting (no IO)': 'failed',
   dead: 'failed',
 }
-const states = ['ok', 'degraded', 'failed'] as const
+const states = ['ok', 'degraded', 'predicted_failure', 'failed'] as const
 
-async function nvmePoints(sys: string): Promise<Point[]> {
+interface Drive {
+  name: string
+  state: (typeof states)[number]
+  about: Attributes
+}
+
+async function findDrives(sys: string): Promise<Drive[]> {
   const folder = join(sys, 'class/nvme')
-  const points: Point[] = []
-  for (const name of (await listFolder(folder)).filter((one) => /^nvme\d+$/.test(one)).slice(0, 256)) {
-    const at = join(folder, name)
-    const state = nvmeStates[(await readText(join(at, 'state'))) ?? '']
-    if (state === undefined) continue
-    const [model, serial, firmware, device] = await Promise.all([
-      readText(join(at, 'model')),
-      readText(join(at, 'serial')),
-      readText(join(at, 'firmware_rev')),
-      linkName(join(at, 'device')),
-    ])
-    const about: Attributes = {
-      // The number of a controller changes with the order in which they were found.
-      'hw.id': device === undefined ? name : `nvme@${device}`,
-      'hw.name': name,
-      'hw.type': 'disk_controller',
-      ...(model && { 'hw.model': model }),
-      ...(serial && { 'hw.serial_number': serial }),
-      ...(firmware && { 'hw.firmware_version': firmware }),
-    }
-    for (const one of states) {
-      points.push({
-        name: 'hw.status',
-        value: one === state ? 1n : 0n,
-        attributes: { ...about, 'hw.state': one },
-      })
-    }
+  const names = (await listFolder(folder)).filter((one) => /^nvme\d+$/.test(one)).slice(0, 256)
+  const found = await Promise.all(
+    names.map(async (name): Promise<Drive | undefined> => {
+      const at = join(folder, name)
+      const [status = '', model, serial, firmware, device] = await Promise.all([
+        readText(join(at, 'state')),
+        readText(join(at, 'model')),
+        readText(join(at, 'serial')),
+        readText(join(at, 'firmware_rev')),
+        linkName(join(at, 'device')),
+      ])
+      const state = nvmeStates[status]
+      const about: Attributes = {
+        // The number of a controller changes with the order in which they were found.
+        'hw.id': device === undefined ? name : `nvme@${device}`,
+        'hw.name': name,
+        ...(model && { 'hw.model': model }),
+        ...(serial && { 'hw.serial_number': serial }),
+        ...(firmware && { 'hw.firmware_version': firmware }),
+      }
+      return state === undefined ? undefined : { name, state, about }
+    }),
+  )
+  return found.filter((one) => one !== undefined)
+}
+
+/** State and health of a drive; of one that warns of itself a failure is foreseen. */
+export function drivePoints({ state, about }: Drive, health: NvmeHealth | undefined): Point[] {
+  const controller = { ...about, 'hw.type': 'disk_controller' }
+  const isWarning = state === 'ok' && health !== undefined && health.criticalWarning !== 0
+  const now = isWarning ? 'predicted_failure' : state
+  const points = states.map((one): Point => ({
+    name: 'hw.status',
+    value: one === now ? 1n : 0n,
+    attributes: { ...controller, 'hw.state': one },
+  }))
+  if (!health) return points
+  const disk = { ...about, 'hw.type': 'physical_disk' }
+  const { availableSpare, used, counts, mediaErrors, criticalWarning } = health
+  points.push({
+    name: 'hw.physical_disk.endurance_utilization',
+    value: Math.max(0, 100 - used) / 100,
+    attributes: { ...disk, 'hw.physical_disk.state': 'remaining' },
+  })
+  const smart: [string, bigint][] = [
+    ['critical_warning', BigInt(criticalWarning)],
+    ['available_spare', BigInt(availableSpare)],
+    ['percentage_used', BigInt(used)],
+    ...counts,
+  ]
+  for (const [attribute, value] of smart) {
+    const attributes = { ...disk, 'hw.physical_disk.smart_attribute': attribute }
+    points.push({ name: 'hw.physical_disk.smart', value, attributes })
+  }
+  if (mediaErrors !== undefined) {
+    points.push({ name: 'hw.errors', value: mediaErrors, attributes: { ...disk, 'error.type': 'media' } })
   }
   return points
 }
 
-/** One reading, sorted into Records by class. */
-export async function readErrors(settings: Config, context: Context): Promise<Records[]> {
-  const { sys } = settings.root
-  const points = (await Promise.all([memoryPoints(sys), pciPoints(settings), nvmePoints(sys)])).flat()
-  const readings = new Readings({
-    scope: { name: 'hardware_errors' },
-    declared: emits,
-    device: context.device,
-    resource: context.resource({ 'service.name': 'dpulse' }),
-    timeUnixNano: context.clock.nowUnixNano(),
-  })
-  const order = Object.keys(emits)
-  const sorted = points.toSorted((a, b) => order.indexOf(a.name) - order.indexOf(b.name))
-  for (const { name, value, attributes } of sorted) readings.add(name, value, attributes)
-  return readings.finish()
+export class ErrorsReader {
+  readonly #config: Config
+  readonly #context: Context
+  #libc: Libc | undefined
+  #isSmart: boolean
+  readonly #health = new Map<string, { atMs: number; health: NvmeHealth | undefined }>()
+
+  constructor(settings: Config, context: Context) {
+    this.#config = settings
+    this.#context = context
+    this.#isSmart = settings.smart > 0
+  }
+
+  /** One reading, sorted into Records by class. */
+  async read(): Promise<Records[]> {
+    const { sys } = this.#config.root
+    const drives = this.#drives(sys)
+    const points = (await Promise.all([memoryPoints(sys), pciPoints(this.#config), drives])).flat()
+    const readings = new Readings({
+      scope: { name: 'hardware_errors' },
+      declared: emits,
+      device: this.#context.device,
+      resource: this.#context.resource({ 'service.name': 'dpulse' }),
+      timeUnixNano: this.#context.clock.nowUnixNano(),
+    })
+    const order = Object.keys(emits)
+    const sorted = points.toSorted((a, b) => order.indexOf(a.name) - order.indexOf(b.name))
+    for (const { name, value, attributes } of sorted) readings.add(name, value, attributes)
+    return readings.finish()
+  }
+
+  async #drives(sys: string): Promise<Point[]> {
+    const points: Point[] = []
+    // One after the other: each may take its time.
+    for (const drive of await findDrives(sys)) points.push(...drivePoints(drive, await this.#healthOf(drive)))
+    return points
+  }
+
+  /** Asked anew only now and then. */
+  async #healthOf({ name, state }: Drive): Promise<NvmeHealth | undefined> {
+    const nowMs = this.#context.clock.elapsedMs()
+    const known = this.#health.get(name)
+    if (!this.#isSmart || state !== 'ok') return undefined
+    if (known && nowMs - known.atMs < this.#config.smart) return known.health
+    const health = await this.#ask(join(this.#config.root.dev, name))
+    this.#health.set(name, { atMs: nowMs, health })
+    return health
+  }
+
+  async #ask(device: string): Promise<NvmeHealth | undefined> {
+    try {
+      this.#libc ??= await loadLibc()
+      return await readHealth(this.#libc, device)
+    } catch (error) {
+      this.#isSmart = false
+      this.#context.log.warn('SMART logs cannot be read', { device, reason: messageOf(error) })
+      return undefined
+    }
+  }
 }
 
 export async function detectErrors(sys: string): Promise<Detected<z.input<typeof config>>> {
@@ -146,15 +241,15 @@ export async function detectErrors(sys: string): Promise<Detected<z.input<typeof
 
 export default defineSource({
   name: 'hardware_errors',
-  summary:
-    'Errors that the hardware counts: memory (EDAC), PCI Express (AER), and the state of NVMe controllers.',
+  summary: 'Errors that the hardware counts: memory (EDAC), PCI Express (AER), NVMe drives (state, SMART).',
   config,
   emits,
   create: (settings, context) => ({
     async run(emit, signal) {
+      const reader = new ErrorsReader(settings, context)
       context.ready()
       await context.clock.every(settings.interval, signal, async () => {
-        const records = await readErrors(settings, context)
+        const records = await reader.read()
         if (!signal.aborted) await Promise.all(records.map((one) => emit(one)))
       })
     },

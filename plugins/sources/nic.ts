@@ -1,15 +1,24 @@
-// Source of the network ports of this machine: links, what their drivers count (errors, drops, pause frames, priorities), RDMA
-// counters, representors and virtual functions.
+// Source of the network ports of this machine: links, what their drivers count (errors, drops, pause frames, priorities),
+// plugged modules, RDMA counters, representors and virtual functions.
 import { join } from 'node:path'
 import * as z from 'zod'
 import { Readings, defineSource, duration, messageOf } from '../contract/index.ts'
 import type { Attributes, Context, Detected, MetricDeclaration, Records } from '../contract/index.ts'
 import { Ethtool } from '../protocols/native/index.ts'
+import { decodeModule } from '../protocols/optics.ts'
+import type { Module } from '../protocols/optics.ts'
 import { readPort, readRdma } from '../protocols/ports.ts'
 import type { NetworkPort, RdmaPort } from '../protocols/ports.ts'
 import { virtualInterfaces } from '../protocols/proc-metrics.ts'
 import { selection, selects } from '../protocols/proc-selection.ts'
 import { listFolder } from '../protocols/sysfs.ts'
+
+const optics = (unit: string, description: string): MetricDeclaration => ({
+  kind: 'gauge',
+  unit,
+  description,
+  class: 'environment',
+})
 
 const emits = {
   'dpu.network.interface': {
@@ -36,6 +45,10 @@ const emits = {
     unit: '1',
     description: 'What else the driver counts, by its own name.',
   },
+  'dpu.optics.temperature': optics('Cel', 'Temperature of a plugged module.'),
+  'dpu.optics.voltage': optics('V', 'Supply of a plugged module.'),
+  'dpu.optics.power': optics('W', 'Light on a lane, received or transmitted.'),
+  'dpu.optics.bias': optics('A', 'Current through the laser of a lane.'),
   'dpu.rdma.io': { kind: 'counter', unit: 'By', description: 'Bytes over RDMA.' },
   'dpu.rdma.packets': { kind: 'counter', unit: '{packet}', description: 'Packets over RDMA.' },
   'dpu.rdma.statistic': {
@@ -50,6 +63,9 @@ const config = z.strictObject({
   interval: duration.prefault('30s').describe('Time between readings.'),
   interfaces: selection('interfaces', virtualInterfaces).describe('Which interfaces to read, by name.'),
   statistics: selection('statistics', []).describe('Which statistics of drivers and RDMA devices, by name.'),
+  optics: duration
+    .prefault('1m')
+    .describe('Time between readings of plugged modules, which takes CAP_NET_ADMIN; 0 for none.'),
   queues: z.boolean().default(false).describe('Also what drivers count for each queue.'),
   most: z.int().min(1).max(100_000).default(5000).describe('Most statistics of a reading.'),
   root: z
@@ -81,7 +97,7 @@ export function whatIs(name: string): { kind: Counted; isOfQueue: boolean; direc
 
 interface Point {
   name: Metric
-  value: bigint
+  value: bigint | number
   attributes: Attributes
 }
 
@@ -91,6 +107,7 @@ export class NicReader {
   readonly #ethtool: Ethtool | undefined
   readonly #isInterface: (name: string) => boolean
   readonly #isStatistic: (name: string) => boolean
+  readonly #modules = new Map<string, { atMs: number; module: Module | undefined }>()
   #isFull = false
 
   constructor(settings: Config, context: Context, ethtool: Ethtool | undefined) {
@@ -105,12 +122,13 @@ export class NicReader {
     const { sys } = this.#config.root
     const names = (await listFolder(join(sys, 'class/net'))).filter((name) => this.#isInterface(name))
     const ports = await Promise.all(names.slice(0, 4096).map((name) => readPort(sys, name)))
-    const points = ports.flatMap((port) => (port ? this.#portPoints(port) : []))
+    const points: Point[] = []
+    for (const port of ports) if (port) points.push(...(await this.#portPoints(port)))
     for (const port of await readRdma(sys)) points.push(...this.#rdmaPoints(port))
     return this.#encode(points)
   }
 
-  #portPoints(port: NetworkPort): Point[] {
+  async #portPoints(port: NetworkPort): Promise<Point[]> {
     const driver = this.#ethtool?.driver(port.name)
     const about = {
       'hw.id': port.bus === undefined ? port.name : `${port.bus}/${port.name}`,
@@ -118,15 +136,31 @@ export class NicReader {
       'hw.type': 'network',
       'network.interface.name': port.name,
     }
+    const module = await this.#moduleOf(port)
     const facts: Attributes = {
       ...port.facts,
+      ...module?.facts,
       ...(driver && driver.driver !== '' && { 'dpu.network.driver': driver.driver }),
       ...(driver && /\w/.test(driver.firmware) && { 'hw.firmware_version': driver.firmware }),
     }
     return [
       ...linkPoints(about, facts, port),
+      ...(module ? opticsPoints(about, module) : []),
       ...this.#counted(this.#ethtool?.statistics(port.name) ?? [], about, 'dpu.network.statistic'),
     ]
+  }
+
+  /** Read anew only now and then: the bus of a module is slow. */
+  async #moduleOf({ name, facts }: NetworkPort): Promise<Module | undefined> {
+    const { optics: everyMs } = this.#config
+    if (!this.#ethtool || everyMs === 0 || facts['dpu.network.port.kind'] !== 'physical') return undefined
+    const nowMs = this.#context.clock.elapsedMs()
+    const known = this.#modules.get(name)
+    if (known && nowMs - known.atMs < everyMs) return known.module
+    const memory = await this.#ethtool.module(name)
+    const module = memory && decodeModule(memory)
+    this.#modules.set(name, { atMs: nowMs, module })
+    return module
   }
 
   #rdmaPoints(port: RdmaPort): Point[] {
@@ -209,6 +243,23 @@ function linkPoints(
   return points
 }
 
+/** What a module measures, lane by lane where it has several. */
+export function opticsPoints(about: Attributes, { temperature, voltage, lanes }: Module): Point[] {
+  const points: Point[] = []
+  const add = (name: Metric, value: number | undefined, more: Attributes = {}) => {
+    if (value !== undefined) points.push({ name, value, attributes: { ...about, ...more } })
+  }
+  add('dpu.optics.temperature', temperature)
+  add('dpu.optics.voltage', voltage)
+  for (const [index, { received, transmitted, bias }] of lanes.entries()) {
+    const lane = { 'dpu.optics.lane': index + 1 }
+    add('dpu.optics.power', received, { ...lane, 'network.io.direction': 'receive' })
+    add('dpu.optics.power', transmitted, { ...lane, 'network.io.direction': 'transmit' })
+    add('dpu.optics.bias', bias, lane)
+  }
+  return points
+}
+
 /** Without it links and RDMA are still read. */
 async function openEthtool(context: Context): Promise<Ethtool | undefined> {
   try {
@@ -229,7 +280,7 @@ export async function detectPorts(sys: string): Promise<Detected<z.input<typeof 
 export default defineSource({
   name: 'nic',
   summary:
-    'Network ports: links, errors and counters of their drivers, RDMA, representors and virtual functions.',
+    'Network ports: links, errors and counters of their drivers, optics, RDMA, representors and virtual functions.',
   config,
   emits,
   create: (settings, context) => ({

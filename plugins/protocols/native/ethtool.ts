@@ -1,11 +1,13 @@
-// What drivers count of their ports: ETHTOOL_GSTATS and ETHTOOL_GDRVINFO by ioctl (include/uapi/linux/ethtool.h). Needs no
-// right beyond a socket.
+// What drivers know of their ports, by ioctl (include/uapi/linux/ethtool.h). Statistics need no right beyond a socket; the
+// memory of plugged modules needs CAP_NET_ADMIN.
 //
 //   struct ifreq { char name[16]; void *data }
 //   ethtool_drvinfo   cmd, driver[32], version[32], fw_version[32], bus_info[32], …        196 bytes
 //   ethtool_sset_info cmd, reserved, u64 mask, u32 count                                   20 bytes
 //   ethtool_gstrings  cmd, set, count, count × char[32]
 //   ethtool_stats     cmd, count, count × u64
+//   ethtool_modinfo   cmd, type, length, …                                                  44 bytes
+//   ethtool_eeprom    cmd, magic, offset, length, data
 import { AF_INET, SOCK_CLOEXEC, SOCK_DGRAM, loadLibc } from './libc.ts'
 import type { Libc } from './libc.ts'
 
@@ -14,7 +16,11 @@ const ETHTOOL_GDRVINFO = 0x03
 const ETHTOOL_GSTRINGS = 0x1b
 const ETHTOOL_GSTATS = 0x1d
 const ETHTOOL_GSSET_INFO = 0x37
+const ETHTOOL_GMODULEINFO = 0x42
+const ETHTOOL_GMODULEEEPROM = 0x43
 const ETH_SS_STATS = 1
+/** Both pages of an SFP; of a QSFP all that is told of it. */
+const mostMemory = 512
 const nameLength = 32
 /** Drivers of many queues have some thousand. */
 const mostStatistics = 16_384
@@ -82,13 +88,35 @@ export class Ethtool implements Disposable {
     return names
   }
 
+  /** The memory of the plugged module, read over a slow bus; undefined where there is none, or the right is missing. */
+  async module(name: string): Promise<Buffer | undefined> {
+    const info = Buffer.alloc(44)
+    if (!(await this.#askLater(name, ETHTOOL_GMODULEINFO, info))) return undefined
+    const length = Math.min(info.readUInt32LE(8), mostMemory)
+    if (length === 0) return undefined
+    const data = Buffer.alloc(16 + length)
+    data.writeUInt32LE(length, 12)
+    if (!(await this.#askLater(name, ETHTOOL_GMODULEEEPROM, data))) return undefined
+    return data.subarray(16, 16 + Math.min(length, data.readUInt32LE(12)))
+  }
+
   #ask(name: string, command: number, data: Buffer): boolean {
-    if (Buffer.byteLength(name) > 15) return false
+    const request = this.#request(name, command, data)
+    return request !== undefined && this.#libc.ioctl(this.#socket, SIOCETHTOOL, request) === 0
+  }
+
+  async #askLater(name: string, command: number, data: Buffer): Promise<boolean> {
+    const request = this.#request(name, command, data)
+    return request !== undefined && (await this.#libc.ioctlLater(this.#socket, SIOCETHTOOL, request)) === 0
+  }
+
+  #request(name: string, command: number, data: Buffer): Buffer | undefined {
+    if (Buffer.byteLength(name) > 15) return undefined
     data.writeUInt32LE(command, 0)
     const request = Buffer.alloc(40)
     request.write(name, 0, 'latin1')
     request.writeBigUInt64LE(this.#libc.address(data), 16)
-    return this.#libc.ioctl(this.#socket, SIOCETHTOOL, request) === 0
+    return request
   }
 
   [Symbol.dispose](): void {

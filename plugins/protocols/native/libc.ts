@@ -45,6 +45,8 @@ export interface Libc {
   recv(fd: number, bytes: Pointer, length: number, flags: number): number
   eventfd(initial: number, flags: number): number
   ioctl(fd: number, request: number, argument: Pointer): number
+  /** The same in another thread, for devices that take their time. */
+  ioctlLater(fd: number, request: number, argument: Pointer): Promise<number>
   close(fd: number): number
   /** errno of the last call of this thread. */
   errno(): number
@@ -61,6 +63,8 @@ export async function loadLibc(): Promise<Libc> {
     const library: LibraryHandle = koffi.load(null)
     // koffi knows no types of what it declares; Libc says them.
     const declare = (prototype: string): never => library.func(prototype) as never
+    const held = new Set<Pointer>()
+    const ioctl = library.func('int ioctl(int, unsigned long, void *)')
     const poll = library.func('int poll(void *, unsigned long, int)')
     return {
       socket: declare('int socket(int, int, int)'),
@@ -80,7 +84,17 @@ export async function loadLibc(): Promise<Libc> {
       send: declare('int64_t send(int, const void *, size_t, int)'),
       recv: declare('int64_t recv(int, void *, size_t, int)'),
       eventfd: declare('int eventfd(unsigned int, int)'),
-      ioctl: declare('int ioctl(int, unsigned long, void *)'),
+      ioctl: ioctl as never,
+      ioctlLater: (fd, request, argument) =>
+        new Promise((resolve, reject) => {
+          // C writes into it meanwhile: it must not be collected.
+          held.add(argument)
+          ioctl.async(fd, request, argument, (error: Error | null, result: number) => {
+            held.delete(argument)
+            if (error) reject(error)
+            else resolve(result)
+          })
+        }),
       close: declare('int close(int)'),
       errno: () => koffi.errno(),
       address: (of) => koffi.address(of),

@@ -1,6 +1,6 @@
 // The newest value of every series, as an exposition: what was exported is looked up by its bytes, so that a series that is
 // known costs neither labels nor names again. Log records, which Prometheus cannot hold, are counted by severity.
-import type { Batch } from '../../contract/batch.ts'
+import type { Records } from '../../contract/batch.ts'
 import { LogCursor, PointCursor } from '../../contract/cursor.ts'
 import type { AttributeValue } from '../../contract/values.ts'
 import { Reader, bytesType, fixed64Type } from '../../contract/wire.ts'
@@ -49,8 +49,8 @@ export class Exposition {
   }
 
   /** How many records found no place. */
-  add({ signal, bytes, header }: Batch, nowMs: number): number {
-    this.#device = header.device
+  add({ signal, bytes, device }: Pick<Records, 'signal' | 'bytes' | 'device'>, nowMs: number): number {
+    this.#device = device
     if (signal === 'logs') return this.#addLogs(bytes, nowMs)
     return signal === 'metrics' ? this.#addPoints(bytes, nowMs) : 0
   }
@@ -63,6 +63,7 @@ export class Exposition {
     let metricIndex = 0
     let rejected = 0
     while (cursor.next()) {
+      if (isWithoutValue(cursor)) continue
       if (cursor.resourceIndex !== resourceIndex) {
         resourceIndex = cursor.resourceIndex
         resource = spanText(cursor.bytes, cursor.resource)
@@ -231,6 +232,10 @@ const textOf = (value: AttributeValue): string =>
 
 const spanText = (bytes: Buffer, { start, end }: { start: number; end: number }): string =>
   end > start ? bytes.toString('latin1', start, end) : ''
+
+/** A series that has no value now: zero would be an invention. */
+const isWithoutValue = ({ flags, type, valueKind }: PointCursor): boolean =>
+  (flags & 1) !== 0 || ((type === 'gauge' || type === 'sum') && valueKind === 'none')
 
 /** Takes over the cursor's point; one of delta temporality is added to what was there. */
 function readInto(series: Series, cursor: PointCursor): void {

@@ -123,6 +123,17 @@ describe('the prometheus exporter', () => {
     ])
   })
 
+  test('a point without a value is no zero', async () => {
+    const { url, add } = await start()
+    await add(
+      request([
+        { name: 'gone', gauge: { dataPoints: [{ timeUnixNano: '1', flags: 1 }] } },
+        { name: 'empty', gauge: { dataPoints: [{ timeUnixNano: '1' }] } },
+      ]),
+    )
+    expect(await scrape(url)).not.toMatch(/^(gone|empty)/m)
+  })
+
   test('log records are counted by severity', async () => {
     const { url, add } = await start()
     await add(sampleBatch(sampleLogs([{}, {}, { severity: 17 }])))

@@ -1,7 +1,8 @@
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { readEdac } from '../../../plugins/protocols/edac.ts'
-import errors, { detectErrors, readErrors } from '../../../plugins/sources/hardware_errors.ts'
+import { decodeHealth } from '../../../plugins/protocols/nvme.ts'
+import errors, { ErrorsReader, detectErrors, drivePoints } from '../../../plugins/sources/hardware_errors.ts'
 import { FakeClock } from '../../support/clock.ts'
 import { conformsToSource } from '../../support/conformance.ts'
 import { testContext } from '../../support/context.ts'
@@ -14,22 +15,45 @@ async function plant(more: Record<string, string> = {}): Promise<string> {
   const captured = { ...(await treeOf('sys/pci.json')), ...(await treeOf('sys/errors.json')) }
   return join(await plantTree({ ...captured, ...more }), 'sys')
 }
-const read = (sys: string) =>
-  readErrors(errors.config.parse({ root: { sys } }), testContext({ clock: new FakeClock(now) }))
+function readerOf(sys: string) {
+  const context = testContext({ clock: new FakeClock(now) })
+  const root = { sys, dev: join(sys, '../dev') }
+  return { context, reader: new ErrorsReader(errors.config.parse({ root }), context) }
+}
+const read = (sys: string) => readerOf(sys).reader.read()
+const textOf = (value: unknown): string => (typeof value === 'string' ? value : '')
 const errorsOf = async (sys: string) =>
   Object.fromEntries(
     collectPoints(await read(sys))
       .filter(({ name }) => name === 'hw.errors')
       .map(({ attributes, value }) => [
-        `${String(attributes['hw.id'])} ${String(attributes['error.type'])}`,
+        `${textOf(attributes['hw.id'])} ${textOf(attributes['error.type'])}`,
         value,
       ]),
   )
 
+/**
+ * The beginning of log page 02h of a drive, as `nvme get-log -i 2` printed it in
+ * https://github.com/linux-nvme/nvme-cli/issues/2759 (comment of 2025-04-01).
+ */
+const captured = Buffer.from(
+  [
+    '00380164 0a010000 00000000 00000000',
+    '00000000 00000000 00000000 00000000',
+    '3abc2808 00000000 00000000 00000000',
+    'c4fc4c03 00000000 00000000 00000000',
+    '2a46ac1c 00000000 00000000 00000000',
+    'd9e58b2f 00000000 00000000 00000000',
+  ]
+    .join('')
+    .replaceAll(' ', ''),
+  'hex',
+)
+
 const controller = 'sys/devices/system/edac/mc/mc0'
 
 describe('hardware_errors', () => {
-  conformsToSource(errors, async () => ({ root: { sys: await plant() } }), {
+  conformsToSource(errors, async () => ({ root: { sys: await plant(), dev: '/nowhere' } }), {
     context: () => ({ clock: new FakeClock(now) }),
   })
 
@@ -88,6 +112,51 @@ describe('hardware_errors', () => {
     const now = points.filter(({ name, value }) => name === 'hw.status' && value === 1n)
     expect(now.map(({ attributes }) => attributes['hw.state'])).toEqual([told])
     expect(now[0]?.attributes['hw.model']).toBe('Samsung SSD 970 PRO 512GB')
+  })
+
+  test('tells the health of a drive as far as its log page reaches', () => {
+    const health = decodeHealth(captured)
+    expect(health).toEqual({
+      criticalWarning: 0,
+      availableSpare: 100,
+      used: 1,
+      mediaErrors: undefined,
+      counts: new Map([
+        ['data_units_read', 136_887_354n],
+        ['data_units_written', 55_377_092n],
+        ['host_read_commands', 481_052_202n],
+        ['host_write_commands', 797_697_497n],
+      ]),
+    })
+    const drive = { name: 'nvme0', state: 'ok' as const, about: { 'hw.id': 'nvme0' } }
+    const stateOf = (warning: number) =>
+      drivePoints(drive, health && { ...health, criticalWarning: warning, used: 130, mediaErrors: 7n })
+    const told = stateOf(1)
+    expect(told.find(({ value, name }) => name === 'hw.status' && value === 1n)?.attributes).toMatchObject({
+      'hw.state': 'predicted_failure',
+    })
+    expect(told.find(({ name }) => name === 'hw.physical_disk.endurance_utilization')?.value).toBe(0)
+    expect(told.find(({ name }) => name === 'hw.errors')).toMatchObject({
+      value: 7n,
+      attributes: { 'hw.type': 'physical_disk', 'error.type': 'media' },
+    })
+    expect(decodeHealth(Buffer.alloc(512))).toBeUndefined()
+  })
+
+  test('says once that SMART logs cannot be read, and tells the rest', async () => {
+    const { reader, context } = readerOf(await plant())
+    await reader.read()
+    expect(collectPoints(await reader.read()).some(({ name }) => name === 'hw.status')).toBe(true)
+    expect(context.logged).toMatchObject([
+      { message: 'SMART logs cannot be read', fields: { reason: expect.stringContaining('ENOENT') } },
+    ])
+  })
+
+  test('takes a device that is no NVMe drive for one without a log', async () => {
+    const { reader, context } = readerOf(await plant({ 'dev/nvme0': 'no drive' }))
+    const points = collectPoints(await reader.read())
+    expect(points.some(({ name }) => name === 'hw.physical_disk.smart')).toBe(false)
+    expect(context.logged).toEqual([])
   })
 
   test('takes what is no number for no count', async () => {

@@ -4,7 +4,8 @@ import { join } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import type * as z from 'zod'
 import { Ethtool } from '../../../plugins/protocols/native/index.ts'
-import nic, { NicReader, detectPorts, whatIs } from '../../../plugins/sources/nic.ts'
+import { decodeModule } from '../../../plugins/protocols/optics.ts'
+import nic, { NicReader, detectPorts, opticsPoints, whatIs } from '../../../plugins/sources/nic.ts'
 import { FakeClock } from '../../support/clock.ts'
 import { conformsToSource } from '../../support/conformance.ts'
 import { testContext } from '../../support/context.ts'
@@ -120,6 +121,73 @@ describe('nic', () => {
   })
 })
 
+/**
+ * Memory of a 100G QSFP28 whose first laser is off, as `sfputil show eeprom-hexdump` printed it in
+ * https://github.com/sonic-net/sonic-utilities/pull/2379: all of the lower page, and the upper one up to its vendor.
+ */
+const qsfp28 = Buffer.from(
+  [
+    '11080010001000000000000000000000',
+    '00000000000013850000' + '80d300000000',
+    '000032c934d92bb92f4300000f9f0f80',
+    '0f800001361734d23043000000000000',
+    '00'.repeat(32),
+    '0000ff00000000000000000000' + '040800',
+    '00'.repeat(16),
+    '118c238000000000000000' + '07ff000000',
+    '00000500' + '46494e4953415220434f5250',
+    '20202020',
+  ].join(''),
+  'hex',
+)
+
+describe('plugged modules', () => {
+  test('tell light and current of each lane in watts and amperes, one that is off included', () => {
+    const module = decodeModule(qsfp28)
+    expect(module).toEqual({
+      facts: { 'dpu.optics.vendor': 'FINISAR CORP' },
+      temperature: 19.51953125,
+      voltage: 3.2979,
+      lanes: [
+        { received: 0.0013001, bias: 0, transmitted: 1e-7 },
+        { received: 0.0013529, bias: 0.007998, transmitted: 0.0013847 },
+        { received: 0.0011193, bias: 0.007936, transmitted: 0.0013522 },
+        { received: 0.0012099, bias: 0.007936, transmitted: 0.0012355 },
+      ],
+    })
+    const points = module ? opticsPoints({ 'hw.id': 'p0' }, module) : []
+    expect(points).toHaveLength(2 + 4 * 3)
+    expect(points.at(-1)).toEqual({
+      name: 'dpu.optics.bias',
+      value: 0.007936,
+      attributes: { 'hw.id': 'p0', 'dpu.optics.lane': 4 },
+    })
+  })
+
+  test('of copper measure nothing, and of unknown kinds nothing is told', () => {
+    const copper = Buffer.from(qsfp28)
+    copper.fill(0, 3, 128)
+    expect(decodeModule(copper)).toMatchObject({ temperature: undefined, lanes: [] })
+    const notReady = Buffer.from(qsfp28)
+    notReady[2] = 1
+    expect(decodeModule(notReady)).toMatchObject({ temperature: undefined, lanes: [] })
+    expect(decodeModule(Buffer.of(0x18, 0))).toBeUndefined()
+    expect(decodeModule(Buffer.of(0x11))).toMatchObject({ lanes: [] })
+  })
+
+  // As the reader of https://github.com/hack-gpon/hack-gpon.github.io/pull/326 was given it: an SFP without diagnostics.
+  test('of SFP without diagnostics of its own only say what they are', () => {
+    const sfp = Buffer.alloc(512)
+    Buffer.from('03040100000002220001000' + '10d0014c8000000004f4449202020202020202020', 'hex').copy(sfp)
+    expect(decodeModule(sfp)).toEqual({
+      facts: { 'dpu.optics.vendor': 'ODI' },
+      temperature: undefined,
+      voltage: undefined,
+      lanes: [],
+    })
+  })
+})
+
 /** A pair of virtual ports of this machine; undefined where they cannot be made. */
 function pair(): string | undefined {
   const name = `dpt${process.pid % 100_000}`
@@ -136,6 +204,7 @@ describe('drivers of this machine', () => {
   test('are asked by their own names, and one that is not there is no failure', async ({ skip }) => {
     using ethtool = await Ethtool.open()
     expect(ethtool?.driver('nothing-there')).toBeUndefined()
+    expect(await ethtool?.module('nothing-there')).toBeUndefined()
     expect(ethtool?.statistics('a name that is far too long')).toBeUndefined()
     const name = pair()
     if (name === undefined) return skip('needs the right to make a veth pair')

@@ -22,7 +22,7 @@ const valuesOf = async (sys: string, name: string) =>
   Object.fromEntries(
     collectPoints(await read(sys))
       .filter((one) => one.name === name)
-      .map(({ attributes, value }) => [String(attributes['hw.id']), value]),
+      .map(({ attributes, value }) => [attributes['hw.id'], value]),
   )
 
 const nvme = 'sys/devices/pci0000:00/0000:00:02.1/0000:01:00.0'
