@@ -1,5 +1,5 @@
 // Who the collector is, and the Context that the runtime gives to each component.
-import { encodeResource, unlimited } from '../plugins/contract/index.ts'
+import { encodeResource, livesOn, unlimited } from '../plugins/contract/index.ts'
 import type {
   Admission,
   Attributes,
@@ -61,6 +61,24 @@ export function contextOf(identity: CollectorIdentity, parts: ComponentParts): C
   let base = resourceAttributes(identity)
   const cache = new Map<string, Uint8Array>()
   const listeners = parts.listeners ?? new Set()
+  function resource(attributes: Attributes = {}): Uint8Array {
+    if (labels !== identity.labels) {
+      labels = identity.labels
+      base = resourceAttributes(identity)
+      cache.clear()
+    }
+    const key = cacheKey(attributes)
+    const known = key === undefined ? undefined : cache.get(key)
+    if (known) return known
+    const encoded = encodeResource({ ...base, ...attributes })
+    const made = labels
+    livesOn(encoded, () => (made === identity.labels ? encoded : resource(attributes)))
+    if (key !== undefined) {
+      if (cache.size >= mostCached) cache.clear()
+      cache.set(key, encoded)
+    }
+    return encoded
+  }
   return {
     id: parts.id,
     log: parts.logger,
@@ -71,22 +89,7 @@ export function contextOf(identity: CollectorIdentity, parts: ComponentParts): C
     admission: parts.admission ?? unlimited,
     portOffset: identity.portOffset,
     ...(parts.changes && { changes: parts.changes }),
-    resource(attributes = {}) {
-      if (labels !== identity.labels) {
-        labels = identity.labels
-        base = resourceAttributes(identity)
-        cache.clear()
-      }
-      const key = cacheKey(attributes)
-      const known = key === undefined ? undefined : cache.get(key)
-      if (known) return known
-      const encoded = encodeResource({ ...base, ...attributes })
-      if (key !== undefined) {
-        if (cache.size >= mostCached) cache.clear()
-        cache.set(key, encoded)
-      }
-      return encoded
-    },
+    resource,
     ready: (address) => parts.ready(address),
     dropped: (name, reason, count) => parts.dropped(name, reason, count),
     status() {

@@ -183,7 +183,10 @@ function addLabels(app: OpenAPIHono, { changes, devices }: ChangeParts, middlewa
     }),
     async (context) => {
       const { devices: given } = context.req.valid('json')
-      const known = new Map((await devices.list()).map(({ device, state }) => [device, state]))
+      const list = await devices.list()
+      const known = new Map(list.map(({ device, state }) => [device, state]))
+      const watched = list.find(({ device, collector }) => device !== collector && device in given)
+      if (watched) throw new QueryRefused('devices', withoutCollector(watched))
       const labels = new Map(
         Object.entries(given).map(([device, pairs]) => [device, bareLabels(device, pairs)] as const),
       )
@@ -242,6 +245,9 @@ function addRollouts(app: OpenAPIHono, { changes }: ChangeParts, middleware: Mid
   )
 }
 
+const withoutCollector = ({ device, collector }: { device: string; collector: string }): string =>
+  `${device} has no collector of its own: ${collector} reports on it, change that one`
+
 /** Collectors of their own, all of which exist, and which of them are online. @throws QueryRefused */
 async function targets(
   asked: z.output<typeof parameters.TargetParameters>,
@@ -264,7 +270,7 @@ async function targets(
     if (own.has(name)) continue
     const found = list.find((one) => one.device === name)
     const why = found
-      ? `${name} has no collector of its own: ${found.collector} reports on it, change that one`
+      ? withoutCollector(found)
       : `there is no device ${name}; \`dpulse get devices\` lists them`
     throw new QueryRefused('device', why)
   }

@@ -133,7 +133,7 @@ export class Rollouts {
       log.error('a rollout is stopped', { rollout: row.id, reason: problem })
       return { ...row, state: 'stopped', detail: problem }
     }
-    const isLast = row.stage >= row.stages.length - 1
+    const isLast = members.length === row.devices.length
     const waits = states.filter(({ online, state }) => online && (state === 'pending' || state === 'trial'))
     const isProven = states.some(({ state }) => state === 'in_force')
     if (waits.length > 0 || (!isProven && !isLast)) {
@@ -142,8 +142,10 @@ export class Rollouts {
     }
     if (row.soundMs === 0) return { ...row, soundMs: nowMs(), detail: 'in force, and watched for losses' }
     if (nowMs() - row.soundMs < row.soakMs) return undefined
-    if (isLast) return { ...row, state: 'done', detail: '' }
-    return { ...row, stage: row.stage + 1, soundMs: 0, detail: '' }
+    // A stage that has no more devices than this one would show nothing new.
+    const next = row.stages.findIndex((_, stage) => reachOf({ ...row, stage }) > members.length)
+    if (next < 0) return { ...row, state: 'done', stage: row.stages.length - 1, detail: '' }
+    return { ...row, stage: next, soundMs: 0, detail: '' }
   }
 
   /** Why it must not go on. */

@@ -232,7 +232,10 @@ export interface Context {
   readonly device: string
   /** The id under which this collector speaks; often the same. */
   readonly collector: string
-  /** An encoded Resource of this device: host.*, service.instance.id, labels, and what is given (service.name). */
+  /**
+   * An encoded Resource of this device: host.*, service.instance.id, labels, and what is given (service.name). It may be
+   * kept: an encoder that begins with it later takes the labels of then.
+   */
   resource(attributes?: Attributes): Uint8Array
   readonly admission: Admission
   /** Added to every default port. */

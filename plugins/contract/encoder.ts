@@ -2,6 +2,7 @@
 // what it shares with that of data points. No object is built per record.
 import { Writer } from './wire.ts'
 import { batchLimits } from './batch.ts'
+import { currentResource } from './living-resource.ts'
 import type { Records } from './batch.ts'
 import type { Class } from './signal.ts'
 import { encodeScope, writeAnyValue, writeKeyValue } from './values.ts'
@@ -42,7 +43,7 @@ export class RequestEncoder {
     out.byte(0x0a)
     this.#resourceMark = out.open()
     out.byte(0x0a)
-    out.bytes(resource)
+    out.bytes(currentResource(resource))
     out.byte(0x12)
     this.#scopeMark = out.open()
     out.byte(0x0a)

@@ -142,7 +142,6 @@ async function run(config: Config, context: Context, emit: Emit, signal: AbortSi
     emit,
     device: context.device,
     resource: context.resource({ 'service.name': 'syslog' }),
-    currentResource: () => context.resource({ 'service.name': 'syslog' }),
     maxLength: config.max_length,
     timezone: config.timezone,
     queue: config.queue,

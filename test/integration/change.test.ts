@@ -1,81 +1,15 @@
 // Changing a collector from the other end of the fleet, with real programs: what is wished at the aggregator is tried,
 // kept, refused or rolled back by the device, over kills of either, and loses no record.
-import { readFileSync, writeFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
-import { dpulse } from '../support/command-line.ts'
+import { applied, bodies, changeOf, collectorOf, isKnown, line, run, until } from '../support/changing.ts'
 import { fleetOf, startSender, storedOf, wrongOf } from '../support/fleet.ts'
 import type { Fleet } from '../support/fleet.ts'
 import { mosquittoIsHere, mosquittoOf, whyNoMosquitto } from '../support/mosquitto.ts'
-import { apiUrl, eventually } from '../support/programs.ts'
+import { eventually } from '../support/programs.ts'
 import { sendOverTcp } from '../support/traffic.ts'
-
-interface Change {
-  device: string
-  online: boolean
-  state: string
-  detail: string
-  reported: {
-    configuration: { hash: string; origin: string }
-    outcome: { state: string; problems: { path: string }[] } | null
-    verbosity: { source: string; state: string }[]
-  } | null
-}
-
-interface Given {
-  portOffset: number
-  minimum?: string
-  mqtt?: number
-  more?: string
-  id?: string
-}
-
-/** A collector that takes syslog and OTLP, with a short trial. */
-const collectorOf = ({
-  portOffset,
-  minimum = 'info',
-  mqtt = 1883 + portOffset,
-  more = '',
-  id = 'dpu-7',
-}: Given) => `
-collector: { id: ${id}, trial: 4s, labels_file: /nonexistent/labels.yaml }
-sources:
-  lines: { type: syslog, tcp: ['127.0.0.1:${5514 + portOffset}'] }
-  programs: { type: otlp, grpc: '127.0.0.1:${4317 + portOffset}', http: '127.0.0.1:${4318 + portOffset}' }
-processors: { floor: { type: severity, minimum: ${minimum} } }
-exporters: { fleet: { type: mqtt, urls: ['mqtt://127.0.0.1:${mqtt}'], buffer: { spill: 100ms } } }
-pipelines: { all: { sources: [lines, programs], processors: [floor], exporters: [fleet] } }
-${more}`
-
-const run = (fleet: Fleet, ...line: string[]) => dpulse(line, { url: apiUrl(fleet.portOffset) })
-
-const applied = async (fleet: Fleet, text: string, ...more: string[]) => {
-  const file = join(fleet.data, 'applied.yaml')
-  writeFileSync(file, text)
-  return run(fleet, 'apply', '-f', file, '--device', 'dpu-7', ...more)
-}
-
-const changeOf = async ({ portOffset }: Fleet): Promise<Change | undefined> =>
-  ((await (await fetch(`${apiUrl(portOffset)}/api/config?device=dpu-7`)).json()) as Change[])[0]
-
-const until = (fleet: Fleet, what: string, fits: (change: Change) => boolean, seconds = 60) =>
-  eventually(what, seconds, async () => {
-    const found = await changeOf(fleet)
-    return found && fits(found) && found
-  })
-
-const isKnown = (fleet: Fleet) =>
-  until(fleet, 'the aggregator knows the device', ({ online, reported }) => online && reported !== null)
-
-const line = (severity: number, text: string) => {
-  const message = `<${128 + severity}>1 ${new Date().toISOString().slice(0, 19)}.000000Z dpu-7 flowd 1 - - ${text}`
-  return Buffer.from(`${message.length} ${message}`)
-}
-
-const bodies = async ({ portOffset }: Fleet): Promise<string[]> => {
-  const answer = await fetch(`${apiUrl(portOffset)}/api/logs?since=1d&where=syslog.appname=flowd`)
-  return ((await answer.json()) as { records: { body: string }[] }).records.map(({ body }) => body)
-}
+import { onServers } from '../support/world.ts'
 
 describe('a configuration that is applied', { timeout: 240_000 }, () => {
   test('is in force at once, outlives a kill of the collector without its aggregator, and is undone', async () => {
@@ -248,100 +182,6 @@ async function sendLater(fleet: Fleet): Promise<void> {
   await sendOverTcp(5514 + fleet.portOffset, [line(6, 'meanwhile')])
 }
 
-describe('verbosity of a source', { timeout: 240_000 }, () => {
-  test('lets debug lines through for a while, over a kill and without the aggregator, and ends by itself', async () => {
-    const portOffset = 18_250
-    const fleet = fleetOf({ portOffset, collector: collectorOf({ portOffset }), onTestFinished })
-    await fleet.startBoth()
-    await isKnown(fleet)
-    await sendOverTcp(5514 + portOffset, [line(7, 'debug before'), line(6, 'info before')])
-    const set = await run(fleet, 'verbosity', 'lines', 'debug', '--device', 'dpu-7', '--for', '12s')
-    expect({ code: set.code, stderr: set.stderr }).toMatchObject({ code: 0 })
-    await sendOverTcp(5514 + portOffset, [line(7, 'debug during')])
-    await eventually('it passes', 30, async () => (await bodies(fleet)).includes('debug during'))
-
-    await fleet.kill('aggregator')
-    await fleet.kill('collector')
-    fleet.start('collector')
-    await fleet.collectorListens()
-    await sendOverTcp(5514 + portOffset, [line(7, 'debug after the kill')])
-    const kept = join(fleet.data, 'collector', 'change.json')
-    await eventually('the device ends it', 40, () => /"state":"ended"/.test(readFileSync(kept, 'utf8')))
-    await sendOverTcp(5514 + portOffset, [line(7, 'debug at last'), line(6, 'info at last')])
-    fleet.start('aggregator')
-    await fleet.aggregatorAnswers()
-    await eventually('all has come', 60, async () => (await bodies(fleet)).includes('info at last'))
-    expect(await bodies(fleet)).toEqual([
-      'info before',
-      'debug during',
-      'debug after the kill',
-      'info at last',
-    ])
-    expect(await fleet.settled()).toMatchObject({ balanced: true, dropped: { filter: 2 } })
-  })
-
-  test('quietens a source, and is ended before its time', async () => {
-    const portOffset = 18_300
-    const fleet = fleetOf({ portOffset, collector: collectorOf({ portOffset }), onTestFinished })
-    await fleet.startBoth()
-    await isKnown(fleet)
-    const set = await run(fleet, 'verbosity', 'lines', 'error', '--device', 'dpu-7', '--for', '1h')
-    expect(set.code).toBe(0)
-    await sendOverTcp(5514 + portOffset, [line(4, 'a warning'), line(3, 'an error')])
-    await eventually('the error passes', 30, async () => (await bodies(fleet)).includes('an error'))
-    const absent = await run(fleet, 'verbosity', 'nothing', 'error', '--device', 'dpu-7', '--for', '1h')
-    expect({ code: absent.code, stderr: absent.stderr }).toEqual({
-      code: 1,
-      stderr: expect.stringContaining('there is no source nothing; there are lines, programs') as string,
-    })
-    expect((await run(fleet, 'delete', 'verbosity', 'lines', '--device', 'dpu-7')).code).toBe(0)
-    await sendOverTcp(5514 + portOffset, [line(4, 'a later warning')])
-    await eventually('warnings pass', 30, async () => (await bodies(fleet)).includes('a later warning'))
-    expect(await bodies(fleet)).toEqual(['an error', 'a later warning'])
-  })
-})
-
-describe('labels', { timeout: 240_000 }, () => {
-  test('of command, file and CSV are in devices, selectors and what is emitted, without a restart', async () => {
-    const portOffset = 18_350
-    const place = fleetOf({ portOffset, onTestFinished })
-    const labelsFile = join(place.data, 'labels.yaml')
-    const collector = collectorOf({ portOffset }).replace('/nonexistent/labels.yaml', labelsFile)
-    const fleet = fleetOf({ portOffset, collector, data: place.data, onTestFinished })
-    await fleet.startBoth()
-    await isKnown(fleet)
-    const { pid } = fleet.of('collector').child
-    const labels = async () => {
-      const answer = await fetch(`${apiUrl(portOffset)}/api/devices?device=dpu-7`)
-      return ((await answer.json()) as { labels: Record<string, string> }[])[0]?.labels
-    }
-    expect((await run(fleet, 'label', 'dpu-7', 'dpu.rack=r12', 'site=lab')).code).toBe(0)
-    expect(await labels()).toEqual({ rack: 'r12', site: 'lab' })
-    writeFileSync(labelsFile, 'dpu.slot: 3\nrack: from the file\n')
-    await eventually('the file is read', 30, async () => (await labels())?.slot === '3')
-    expect(await labels()).toEqual({ rack: 'r12', site: 'lab', slot: '3' })
-
-    const csv = join(fleet.data, 'labels.csv')
-    writeFileSync(csv, 'device,dpu.rack,dpu.tenant,dpu.site\ndpu-7,,"a, b",-\ndpu-99,r1,,\n')
-    const imported = await run(fleet, 'label', '--from', csv)
-    expect(imported).toMatchObject({ code: 0, stderr: expect.stringContaining('dpu-99') as string })
-    expect(await labels()).toEqual({ rack: 'r12', slot: '3', tenant: 'a, b' })
-    expect((await run(fleet, 'label', 'dpu-7', 'dpu.rack-')).code).toBe(0)
-    expect(await labels()).toEqual({ slot: '3', tenant: 'a, b' })
-
-    await sendOverTcp(5514 + portOffset, [line(6, 'with labels')])
-    const found = await eventually('the line', 30, async () => {
-      const answer = await fetch(
-        `${apiUrl(portOffset)}/api/logs?since=1d&text=with+labels&selector=dpu.slot=3`,
-      )
-      return ((await answer.json()) as { records: { resource: Record<string, unknown> }[] }).records[0]
-    })
-    expect(found.resource).toMatchObject({ 'dpu.slot': '3', 'dpu.tenant': 'a, b' })
-    expect(found.resource).not.toHaveProperty('dpu.rack')
-    expect(fleet.of('collector').child).toMatchObject({ pid, exitCode: null })
-  })
-})
-
 describe.skipIf(!mosquittoIsHere)(
   `with an external broker${mosquittoIsHere ? '' : ` (${whyNoMosquitto})`}`,
   { timeout: 240_000 },
@@ -376,3 +216,32 @@ describe.skipIf(!mosquittoIsHere)(
     })
   },
 )
+
+onServers('wishes', (world) => {
+  test(
+    'are in the compacted tables of Kafka, and outlive a kill of the aggregator',
+    { timeout: 240_000 },
+    async () => {
+      const portOffset = 18_600
+      const place = await world.open({ portOffset, onTestFinished })
+      const fleet = fleetOf({ portOffset, collector: collectorOf({ portOffset }), ...place, onTestFinished })
+      await fleet.startBoth()
+      await isKnown(fleet)
+      const staged = await applied(
+        fleet,
+        collectorOf({ portOffset, minimum: 'warn' }),
+        '--stages',
+        '100',
+        '--soak',
+        '1s',
+      )
+      expect({ code: staged.code, stderr: staged.stderr }).toMatchObject({ code: 0 })
+      await fleet.kill('aggregator')
+      fleet.start('aggregator')
+      await fleet.aggregatorAnswers()
+      await until(fleet, 'it is in force still', ({ online, state }) => online && state === 'in_force')
+      expect((await run(fleet, 'delete', 'config', '--device', 'dpu-7')).code).toBe(0)
+      expect((await changeOf(fleet))?.state).toBe('own')
+    },
+  )
+})

@@ -2,17 +2,12 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
+import type { Change } from '../support/changing.ts'
 import { dpulse } from '../support/command-line.ts'
 import { fleetOf } from '../support/fleet.ts'
 import type { Fleet } from '../support/fleet.ts'
 import { apiUrl, eventually } from '../support/programs.ts'
 
-interface Change {
-  device: string
-  online: boolean
-  state: string
-  desired: { configuration?: { hash: string } } | null
-}
 interface Rollout {
   id: string
   state: string

@@ -16,8 +16,6 @@ export interface IntakeOptions extends SyslogOptions {
   /** Most bytes of Records that may be unacknowledged. */
   readonly queue: number
   readonly log: Log
-  /** The Resource at this moment, where its labels may change. */
-  currentResource?(): Uint8Array
   readonly admission: Admission
   nowUnixNano(): bigint
   dropped(name: Class, reason: DropReason, count: number): void
@@ -50,7 +48,6 @@ export class Intake {
     if (!this.#stamped) {
       this.#stamped = true
       this.#parser.observedAt(this.#options.nowUnixNano())
-      if (this.#options.currentResource) this.#parser.from(this.#options.currentResource())
     }
     this.#parser.parse(bytes, start, end, origin, valid, truncated)
   }

@@ -105,7 +105,6 @@ function priorityAt(bytes: Uint8Array, start: number, end: number): number {
 /** Turns messages into Records of the classes `log` and `log_error`; hands them over when full and at `flush`. */
 export class SyslogParser {
   readonly #options: SyslogOptions
-  #resource: Uint8Array
   readonly #deliver: (records: Records) => void
   readonly #log = new LogsEncoder({ name: 'dpulse.syslog' })
   readonly #error = new LogsEncoder({ name: 'dpulse.syslog' })
@@ -139,21 +138,11 @@ export class SyslogParser {
     if (zone === undefined)
       throw new PermanentError('CONFIG_INVALID', `there is no time zone ${options.timezone}`)
     this.#options = options
-    this.#resource = options.resource
     this.#deliver = deliver
     this.#time = new TimeReader(zone)
     this.#header = new Header3164(this.#time)
     this.#log.begin(options.resource)
     this.#error.begin(options.resource)
-  }
-
-  /** Of what follows; what was taken before it is handed over. */
-  from(resource: Uint8Array): void {
-    if (resource === this.#resource) return
-    this.flush()
-    this.#resource = resource
-    this.#log.begin(resource)
-    this.#error.begin(resource)
   }
 
   /** The time at which what follows arrived. */
@@ -318,6 +307,8 @@ export class SyslogParser {
     const encoder = isError ? this.#error : this.#log
     const name: Class = isError ? 'log_error' : 'log'
     if (this.#length > roomyMessage && encoder.size > roomyEncoder) this.#finish(encoder, name)
+    // Again: it may have stood ready since before the labels changed.
+    if (encoder.count === 0) encoder.begin(this.#options.resource)
     const { seconds, nanos } = this.#time
     encoder.record(seconds, nanos, this.#observed, this.#observedNanos, number)
     encoder.field(severityTexts[severity] ?? malformedAttribute)
@@ -339,7 +330,7 @@ export class SyslogParser {
 
   #finish(encoder: LogsEncoder, name: Class): void {
     this.#deliver(encoder.finish(this.#options.device, name))
-    encoder.begin(this.#resource)
+    encoder.begin(this.#options.resource)
   }
 }
 

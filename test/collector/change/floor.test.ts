@@ -48,7 +48,7 @@ async function started() {
     create: () => ({
       export: async ({ bytes }: Batch) => {
         const cursor = new LogCursor().reset(bytes)
-        while (cursor.next()) bodies.push(String(cursor.bodyValue()))
+        while (cursor.next()) bodies.push(JSON.stringify(cursor.bodyValue()).slice(1, -1))
         return { rejected: 0 }
       },
     }),
@@ -78,7 +78,7 @@ async function started() {
   const say = async (...given: [severity: number, body: string][]): Promise<string[]> => {
     bodies.length = 0
     const records: Records[] = given.map(([number, body]) => linesOf(number, body))
-    await Promise.all(records.map((one) => emits[0]?.(one)))
+    for (const one of records) await emits[0]?.(one)
     return bodies.toSorted()
   }
   return { runtime, say }
