@@ -11,11 +11,11 @@ import { openGate, tellErrors } from '../plugins/protocols/broker/gate.ts'
 import type { GateLimits } from '../plugins/protocols/broker/gate.ts'
 import { addressOf, closeServer, listenMqtt } from '../plugins/protocols/broker/listen.ts'
 import type { ListenOptions } from '../plugins/protocols/broker/listen.ts'
+import { topicFits } from '../plugins/protocols/topics.ts'
 import { Admission } from './broker-admission.ts'
 import type { BrokerCounters, Receiver } from './broker-admission.ts'
 import { Logins } from './broker-login.ts'
 import type { LoginOptions, Verdict } from './broker-login.ts'
-import { topicFits } from '../plugins/protocols/topics.ts'
 import { BrokerStore, Retained, originOf } from './broker-store.ts'
 import type { RetainedLimits, RetainedMessage } from './broker-store.ts'
 import type { JournalTable } from './journal/journal.ts'
@@ -99,14 +99,16 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
   const persistence = new BrokerStore(retained, options.retained, log, origin)
   const aedes = await createAedes(admission, persistence, limits, log)
   if (options.login) aedes.authenticate = authenticator(new Logins(options.login), counters)
-  const statuses = `${root}/+/status`
+  const [statuses, reports] = [`${root}/+/status`, `${root}/+/config/reported`]
   const hear = ({ topic, payload }: RetainedMessage): void => {
-    receiver.onStatus(topic.slice(root.length + 1, -'/status'.length), payload)
+    const [collector = ''] = topic.slice(root.length + 1).split('/')
+    if (topicFits(reports, topic)) receiver.onReported?.(collector, payload)
+    if (payload.length > 0 && topicFits(statuses, topic)) receiver.onStatus(collector, payload)
   }
   for (const one of retained.match([statuses])) hear(one)
   // Clients of ours hear what came through the broker of another aggregator, and so do we.
   retained.watch((told) => {
-    if (told.payload.length > 0 && topicFits(statuses, told.topic)) hear(told)
+    hear(told)
     if (aedes.closed) return
     publish(aedes, { cmd: 'publish', dup: false, retain: true, ...told }).catch((error: unknown) =>
       log.warn('retained message not passed on', { topic: told.topic, error: messageOf(error) }),

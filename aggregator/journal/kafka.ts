@@ -27,7 +27,7 @@ export type KafkaJournalOptions = KafkaSettings & {
 
 const maxBatchBytes = 16 * 1024 * 1024
 const adviseMs = 5000
-const patienceMs = 20_000
+const patienceMs = 60_000
 
 /** @throws PermanentError CONFIG_INVALID where topics cannot be used; RetryableError where no broker answers. */
 export async function openKafkaJournal(options: KafkaJournalOptions): Promise<Journal> {

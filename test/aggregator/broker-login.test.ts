@@ -5,6 +5,7 @@ import { afterEach, beforeAll, describe, expect, onTestFinished, test, vi } from
 import { Logins } from '../../aggregator/broker-login.ts'
 import type { User } from '../../aggregator/broker-login.ts'
 import { aggregatorConfig } from '../../aggregator/config.ts'
+import { openMqtt } from '../../aggregator/mqtt.ts'
 import { fitsPassword, hashPassword, isPasswordHash } from '../../plugins/contract/password.ts'
 import type { Exporter } from '../../plugins/contract/index.ts'
 import mqtt from '../../plugins/exporters/mqtt.ts'
@@ -165,5 +166,26 @@ describe('Logins', () => {
       let: 'in',
       collector: 'dpu-9',
     })
+  })
+})
+
+test('logins beside an external broker that --broker names are refused by path, not left out silently', async () => {
+  const intake = await intakeWith()
+  const { mqtt: config } = aggregatorConfig.parse({ mqtt: { login: { users } } })
+  const { log } = testContext()
+  const opening = openMqtt({
+    config,
+    broker: 'mqtt://127.0.0.1:1',
+    portOffset: 0,
+    ingest: intake.ingest,
+    retained: intake.journal.table('dpulse_retained'),
+    place: undefined,
+    onReported: () => undefined,
+    log,
+    clock: realClock,
+  })
+  await expect(opening).rejects.toMatchObject({
+    code: 'CONFIG_INVALID',
+    message: expect.stringMatching(/mqtt\.login .* --broker/),
   })
 })

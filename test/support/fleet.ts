@@ -68,7 +68,10 @@ export function fleetOf(options: FleetOptions) {
       this.start('collector')
       await this.collectorListens()
     },
-    aggregatorAnswers: () => eventually('the aggregator answers', 90, () => healthy(portOffset)),
+    aggregatorAnswers: (): Promise<boolean> =>
+      eventually('the aggregator answers', 90, () => healthy(portOffset)).catch((cause: unknown) => {
+        throw new Error(`the aggregator does not answer: ${of('aggregator').output()}`, { cause })
+      }),
     /** All its sources listen. That it says it is up tells less: it does not wait for a slow one for ever. */
     collectorListens: () =>
       eventually('the collector listens', 90, async () => {
