@@ -20,6 +20,9 @@ const word = fc.constantFrom(
   'password=x1',
   'ünï',
   'KERNEL',
+  // KELVIN SIGN and LATIN SMALL LETTER LONG S fold to k and s.
+  '\u212aernel',
+  'pa\u017fsword=x1',
 )
 const attributeValue: fc.Arbitrary<AttributeValue> = fc.oneof(
   word,
@@ -34,6 +37,7 @@ const plain = fc.oneof(oneGlob, fc.constantFrom(4, 22, true, false, 0.5))
 const pattern = fc.constantFrom(
   'cron[0-9]',
   '(?i)kernel',
+  '(?i)pass(word)?=\\S+',
   'pass(word)?=\\S+',
   '^a',
   '(up|down) x',
@@ -83,7 +87,9 @@ const action = fc.oneof(
       by: fc.constantFrom([], ['attributes.app']),
     }),
   }),
-  fc.record({ deadband: fc.record({ by: fc.constantFrom(1, 5), percent: fc.constantFrom(0, 50) }) }),
+  fc.record({
+    deadband: fc.record({ by: fc.constantFrom(0, 0.5, 1, 1.5, 5), percent: fc.constantFrom(0, 10, 50, 100) }),
+  }),
   fc.constant({ on_change: {} }),
   fc.constant({ on_change: { resend: '3s' } }),
   fc.constant({ aggregate: { interval: '10s', to: ['last'] } }),
@@ -141,6 +147,8 @@ const text = fc.constantFrom(
   'cron3 ran',
   'kernel: ok',
   'KERNEL panic',
+  '\u212aERNEL oops',
+  'a pa\u017fSword=hunter2',
   'a password=hunter2 b password=z',
   '',
   'ß and ö',
@@ -176,7 +184,7 @@ const points: fc.Arbitrary<Records> = fc
     fc.record({
       name: fc.constantFrom('hw.power', 'test.level', 'test.total'),
       value: fc.oneof(
-        fc.constantFrom(1, 2.5, 9, 10, 0, 1e300),
+        fc.constantFrom(1, 2.5, 9, 10, 0, 1e300, -0, -1, 0.5, 1.5, 9.5, 10.5, 11, -10),
         fc.constantFrom(5n, 9_007_199_254_740_993n, 9_007_199_254_740_992n),
       ),
       attributes: fc.dictionary(key, fc.oneof(word, fc.integer({ min: 0, max: 5 })), { maxKeys: 2 }),
