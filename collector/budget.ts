@@ -112,7 +112,7 @@ export class Budget {
     this.#sampledMs = this.#clock.elapsedMs()
     this.#sampledCpu = this.#cpu(this.#sampledMs)
     this.#memoryShort = 0
-    this.#shedding.set(0)
+    this.#shedding.reset()
     if (limits.cpu !== undefined || limits.memory !== undefined)
       void this.#clock.every(shedEveryMs, signal, () => this.#look())
     if (limits.memory !== undefined)
@@ -172,7 +172,7 @@ export class Budget {
     this.#isStopped = true
     this.#timers.abort()
     this.#wake?.armed.abort()
-    this.#shedding.set(0)
+    this.#shedding.reset()
     this.bandwidth.configure(undefined)
     for (const queue of this.#waiters) for (const { enter } of queue.splice(0)) enter()
     this.#waiting = 0

@@ -51,6 +51,8 @@ export class Heap {
     const memory = limit ?? Infinity
     this.#youngGarbage = Math.min(youngGarbage, memory / parts.young)
     this.#oldGarbage = Math.min(oldGarbage, memory / parts.old)
+    // Where the young objects live doubles in a flood, to some forty megabytes, and seldom becomes less.
+    setFlagsFromString(`--semi-space-growth-factor=${limit === undefined ? 2 : 1}`)
     if (limit === undefined || this.#hasTrim) return
     this.#hasTrim = true
     void loadTrim().then((trim) => (this.#trim = trim))

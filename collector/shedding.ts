@@ -16,6 +16,7 @@ export class Shedding {
   readonly #listeners = new Set<() => void>()
   /** 0 sheds nothing, 1 all of `log`, 1.5 half of `resource` besides, up to the number of classes. */
   level = 0
+  #ofLoad = 0
 
   /** Of a class, the part that is dropped. */
   part(name: Class): number {
@@ -36,17 +37,24 @@ export class Shedding {
     // A burst is what the account is for.
     const target = account > 0.5 ? 4 : account > 0 ? 1 + account / 5 : Math.max(leastTarget, 1 + account / 20)
     const ratio = target / Math.max(load, 0.001)
-    let { level } = this
-    if (memoryShort > 0) level += memoryShort / 4
-    else if (level > 1) level += ratio < 0.9 ? slowlyMore : ratio > 1.1 ? -soonLess : 0
+    let level = this.#ofLoad
+    if (level > 1) level += ratio < 0.9 ? slowlyMore : ratio > 1.1 ? -soonLess : 0
     else {
       const kept = Math.max(leastKept, 1 - level) * Math.max(fastestLess, Math.min(fastestMore, ratio))
       level = kept < leastKept && ratio < 0.9 ? 1 + slowlyMore : 1 - Math.max(leastKept, kept)
     }
-    this.set(level)
+    this.#ofLoad = Math.max(0, Math.min(classes.length, level))
+    // Memory follows at once what is let in, so it needs no memory of its own.
+    this.#set(Math.max(this.#ofLoad, memoryShort * classes.length))
   }
 
-  set(level: number): void {
+  /** Sheds nothing until it is adjusted again. */
+  reset(): void {
+    this.#ofLoad = 0
+    this.#set(0)
+  }
+
+  #set(level: number): void {
     const bounded = Math.max(0, Math.min(classes.length, level))
     if (bounded === this.level) return
     this.level = bounded

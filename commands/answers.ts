@@ -99,6 +99,20 @@ export const Inside = z.looseObject({
   buffers: z.array(
     z.looseObject({ id: z.string(), memoryBytes: count, diskBytes: count, inFlight: count, waiting: count }),
   ),
+  /** Of each limit that is set, what is used of it: 1 is all. */
+  limits: z.array(z.looseObject({ name: z.string(), share: z.number() })).default([]),
+  /** Where senders have quotas; those that lost the most first. */
+  senders: z
+    .array(
+      z.looseObject({
+        sender: z.string(),
+        records: count,
+        bytes: count,
+        dropped: count,
+        slowedSeconds: z.number(),
+      }),
+    )
+    .default([]),
 })
 export type Inside = z.output<typeof Inside>
 

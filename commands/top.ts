@@ -202,7 +202,7 @@ function screen(snapshot: Snapshot, options: TopOptions, width: number | undefin
   return sections.filter((section) => section !== '').join('\n')
 }
 
-function insideTables({ components, buffers }: Inside, width: number | undefined): string[] {
+function insideTables({ components, buffers, limits, senders }: Inside, width: number | undefined): string[] {
   const reasons = (counts: Record<string, number>) =>
     Object.entries(counts)
       .map(([reason, count]) => `${reason} ${counted(count)}`)
@@ -242,5 +242,38 @@ function insideTables({ components, buffers }: Inside, width: number | undefined
     ]),
     width,
   )
-  return [`\n${flow}`, `\n${held}`]
+  return [`\n${flow}`, `\n${held}`, ...limitTables({ limits, senders }, width)]
+}
+
+/** So many senders fit a screen. */
+const mostShown = 20
+
+function limitTables(
+  { limits, senders }: Pick<Inside, 'limits' | 'senders'>,
+  width: number | undefined,
+): string[] {
+  const found: string[] = []
+  if (limits.length > 0) {
+    const shares = limits.map(({ name, share }) => `${name} ${Math.max(0, Math.round(share * 100))} %`)
+    found.push(`\nused of the limits: ${shares.join('   ')}`)
+  }
+  if (senders.length === 0) return found
+  const right = (title: string): Column => ({ title, align: 'right' })
+  const rows = senders
+    .slice(0, mostShown)
+    .map((one) => [
+      printable(one.sender),
+      counted(one.records),
+      `${counted(Math.ceil(one.bytes / 1024))} KiB`,
+      counted(one.dropped),
+      `${one.slowedSeconds.toFixed(1)} s`,
+    ])
+  const columns = [
+    { title: 'SENDER' },
+    right('RECORDS'),
+    right('BYTES'),
+    right('BEYOND QUOTA'),
+    right('HELD BACK'),
+  ]
+  return [...found, `\n${table(columns, rows, width)}`]
 }

@@ -11,10 +11,10 @@ import type { Fleet } from './fleet.ts'
 
 const MiB = 1024 * 1024
 
-export const budgetLimits = { memory: 200 * MiB, cpu: 0.1 }
+export const budgetLimits = { memory: 224 * MiB, cpu: 0.1 }
 
 export const budgetConfiguration = (portOffset: number): string => `
-limits: { memory: 200MiB, cpu: 10% }
+limits: { memory: 224MiB, cpu: 10% }
 sources:
   datagrams: { type: syslog, udp: '127.0.0.1:${5514 + portOffset}' }
   lines: { type: syslog, tcp: '127.0.0.1:${5515 + portOffset}' }
