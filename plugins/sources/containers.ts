@@ -13,6 +13,7 @@ import { ownContainer } from '../protocols/containers/own.ts'
 import { containerMetrics } from '../protocols/containers/points.ts'
 import { ContainerReader } from '../protocols/containers/reader.ts'
 import type { Container } from '../protocols/containers/reader.ts'
+import { loadCursor } from '../protocols/cursors.ts'
 import { LogBatches } from '../protocols/lines/batches.ts'
 import { longestLine, writeBody } from '../protocols/lines/body.ts'
 import { GroupedEmission } from '../protocols/lines/group.ts'
@@ -236,13 +237,10 @@ async function run(settings: Config, context: Context, emit: Emit, signal: Abort
       `no container engine: none of ${engineSockets().join(', ')} is there`,
     )
   }
-  const loaded = await context.checkpoint.load()
-  const saved = cursor.safeParse(loaded)
-  if (loaded !== undefined && !saved.success)
-    context.log.warn('the checkpoint is of another form and not used')
+  const saved = await loadCursor(context, cursor)
   await new EngineApi(socket).get('/version', z.looseObject({}), signal)
   context.ready(`unix:${socket}`)
-  await new ContainerRun(settings, context, emit, socket, saved.data).run(signal)
+  await new ContainerRun(settings, context, emit, socket, saved).run(signal)
 }
 
 /** The first engine that answers. */

@@ -6,8 +6,9 @@ import * as z from 'zod'
 import { PermanentError, defineSource, duration, messageOf } from '../contract/index.ts'
 import type { Attributes, Context, Detected, MetricDeclaration, Records } from '../contract/index.ts'
 import { TelemetryClient } from '../protocols/dpdk/telemetry.ts'
+import { Complaints } from '../protocols/complaints.ts'
 import { countOf, objectOf, textOf } from '../protocols/exact-json.ts'
-import { mostOutstanding } from '../protocols/lines/batches.ts'
+import { emitInGroups } from '../protocols/lines/batches.ts'
 import { selects } from '../protocols/proc-selection.ts'
 import { ReadingWithStarts, Resets } from '../protocols/resets.ts'
 
@@ -93,18 +94,19 @@ export class DpdkReader {
   readonly #resets = new Resets()
   /** Sockets that answered once. */
   readonly #answered = new Set<string>()
-  readonly #told = new Set<string>()
+  readonly #complaints: Complaints
 
   constructor(settings: Config, context: Context) {
     this.#config = settings
     this.#context = context
+    this.#complaints = new Complaints(context.log, 'a DPDK program cannot be read in full')
     this.#isStatistic = selects({ include: settings.statistics, exclude: [] })
   }
 
   async read(signal: AbortSignal): Promise<Records[]> {
     const reading = new ReadingWithStarts(this.#context, scope, emits, 'dpdk')
     const found = this.#config.sockets ?? telemetrySockets()
-    for (const socket of this.#first('programs', found)) {
+    for (const socket of this.#complaints.first('programs', found, this.#config.most)) {
       if (signal.aborted) break
       const who = { 'dpu.dpdk.prefix': basename(dirname(socket)) }
       const isUp = await this.#program(reading, socket, who)
@@ -126,13 +128,17 @@ export class DpdkReader {
       return true
     } catch (error) {
       if (error instanceof PermanentError && error.code === 'LIBRARY_MISSING') throw error
-      this.#tell(messageOf(error))
+      this.#complaints.tell(messageOf(error))
       return false
     }
   }
 
   async #ports(reading: ReadingWithStarts, client: TelemetryClient, program: Attributes): Promise<void> {
-    for (const id of this.#first('ports', numbersOf(await client.ask('/ethdev/list')))) {
+    for (const id of this.#complaints.first(
+      'ports',
+      numbersOf(await client.ask('/ethdev/list')),
+      this.#config.most,
+    )) {
       const details = objectOf(await client.ask(`/ethdev/info,${id}`))
       const stats = objectOf(await client.ask(`/ethdev/stats,${id}`))
       const link = objectOf(await client.ask(`/ethdev/link_status,${id}`))
@@ -173,7 +179,11 @@ export class DpdkReader {
 
   async #pools(reading: ReadingWithStarts, client: TelemetryClient, program: Attributes): Promise<void> {
     const names = await client.ask('/mempool/list')
-    for (const pool of this.#first('memory pools', Array.isArray(names) ? names.map(textOf) : [])) {
+    for (const pool of this.#complaints.first(
+      'memory pools',
+      Array.isArray(names) ? names.map(textOf) : [],
+      this.#config.most,
+    )) {
       const details = objectOf(await client.ask(`/mempool/info,${pool}`))
       const who = { ...program, 'dpu.dpdk.mempool': pool }
       reading.add('dpu.dpdk.mempool.limit' satisfies Metric, countOf(details.size), who)
@@ -184,25 +194,16 @@ export class DpdkReader {
   }
 
   async #heaps(reading: ReadingWithStarts, client: TelemetryClient, program: Attributes): Promise<void> {
-    for (const id of this.#first('heaps', numbersOf(await client.ask('/eal/heap_list')))) {
+    for (const id of this.#complaints.first(
+      'heaps',
+      numbersOf(await client.ask('/eal/heap_list')),
+      this.#config.most,
+    )) {
       const details = objectOf(await client.ask(`/eal/heap_info,${id}`))
       const who = { ...program, 'dpu.dpdk.heap': textOf(details.Name) || `${id}` }
       reading.add('dpu.dpdk.heap.limit' satisfies Metric, countOf(details.Heap_size), who)
       reading.add('dpu.dpdk.heap.usage' satisfies Metric, countOf(details.Alloc_size), who)
     }
-  }
-
-  #first<T>(kind: string, all: readonly T[]): readonly T[] {
-    const { most } = this.#config
-    if (all.length > most) this.#tell(`${all.length} ${kind} found, ${most} are read`)
-    return all.slice(0, most)
-  }
-
-  /** Once for each thing that can be wrong. */
-  #tell(reason: string): void {
-    if (this.#told.has(reason) || this.#told.size >= 100) return
-    this.#told.add(reason)
-    this.#context.log.warn('a DPDK program cannot be read in full', { reason })
   }
 }
 
@@ -234,8 +235,7 @@ export default defineSource({
       context.ready()
       await context.clock.every(settings.interval, signal, async () => {
         const records = await reader.read(signal)
-        for (let at = 0; at < records.length && !signal.aborted; at += mostOutstanding)
-          await Promise.all(records.slice(at, at + mostOutstanding).map((one) => emit(one)))
+        if (!signal.aborted) await emitInGroups(emit, records)
       })
     },
   }),

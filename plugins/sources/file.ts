@@ -5,6 +5,7 @@ import * as z from 'zod'
 import { defineSource, duration, size } from '../contract/index.ts'
 import type { Context, Emit } from '../contract/index.ts'
 import { patternProblem } from '../protocols/filter/pattern.ts'
+import { loadCursor } from '../protocols/cursors.ts'
 import { LogBatches, mostOutstanding } from '../protocols/lines/batches.ts'
 import { longestLine, writeBody } from '../protocols/lines/body.ts'
 import { readingLength, severityOf, timeOf } from '../protocols/lines/reading.ts'
@@ -164,10 +165,8 @@ async function run(settings: Config, context: Context, emit: Emit, signal: Abort
     save: (files) => checkpoint.save({ files }),
   })
   try {
-    const loaded = await checkpoint.load()
-    const saved = cursor.safeParse(loaded)
-    if (loaded !== undefined && !saved.success) log.warn('the checkpoint is of another form and not used')
-    await tail.begin(saved.data?.files, signal)
+    const saved = await loadCursor(context, cursor)
+    await tail.begin(saved?.files, signal)
     context.ready()
     let searchedMs = clock.elapsedMs()
     await clock.every(settings.interval, signal, async () => {

@@ -6,6 +6,7 @@ import process from 'node:process'
 import * as z from 'zod'
 import { PermanentError, RetryableError, defineSource, duration, messageOf, size } from '../contract/index.ts'
 import type { Context, Detected, Emit } from '../contract/index.ts'
+import { loadCursor } from '../protocols/cursors.ts'
 import { entryFields, parseEntry } from '../protocols/journal/entry.ts'
 import type { JournalEntry } from '../protocols/journal/entry.ts'
 import { isOwn, machineId } from '../protocols/journal/own.ts'
@@ -217,12 +218,10 @@ class Journal {
 async function run(settings: Config, context: Context, emit: Emit, signal: AbortSignal): Promise<void> {
   if (signal.aborted) return
   const { clock, log } = context
-  const loaded = await context.checkpoint.load()
-  const saved = checkpoint.safeParse(loaded)
-  if (loaded !== undefined && !saved.success) log.warn('the checkpoint is of another form and not used')
+  const saved = await loadCursor(context, checkpoint)
   if (!isInstalled(settings.program))
     throw new PermanentError('LIBRARY_MISSING', `the program ${settings.program} is not installed`)
-  const journal = new Journal(settings, context, emit, saved.data?.cursor)
+  const journal = new Journal(settings, context, emit, saved?.cursor)
   context.ready()
   while (!signal.aborted) {
     try {

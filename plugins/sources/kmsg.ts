@@ -3,6 +3,7 @@
 import * as z from 'zod'
 import { PermanentError, defineSource, duration } from '../contract/index.ts'
 import type { Context, Emit } from '../contract/index.ts'
+import { loadCursor } from '../protocols/cursors.ts'
 import { kernelEventOf } from '../protocols/kernel/events.ts'
 import {
   KernelRing,
@@ -128,17 +129,15 @@ export class KernelReader {
 
 async function run(settings: Config, context: Context, emit: Emit, signal: AbortSignal): Promise<void> {
   if (signal.aborted) return
-  const { checkpoint, clock, log } = context
+  const { checkpoint, clock } = context
   const problem = kernelRingProblem(settings.path)
   if (problem !== undefined) throw new PermanentError('PERMISSION_DENIED', problem)
   const boot = bootId()
-  const loaded = await checkpoint.load()
-  const saved = cursor.safeParse(loaded)
-  if (loaded !== undefined && !saved.success) log.warn('the checkpoint is of another form and not used')
-  const last = saved.success && saved.data.boot === boot ? saved.data.sequence : -1
+  const saved = await loadCursor(context, cursor)
+  const last = saved?.boot === boot ? saved.sequence : -1
   const reader = new KernelReader(settings, context, last)
   using ring = new KernelRing(settings.path)
-  if (loaded === undefined && settings.from === 'now') for (const raw of readAll(ring)) reader.skip(raw)
+  if (saved === undefined && settings.from === 'now') for (const raw of readAll(ring)) reader.skip(raw)
   context.ready(settings.path)
   let safe = reader.last
   await clock.every(settings.interval, signal, async () => {

@@ -4,7 +4,7 @@ import * as z from 'zod'
 import { Readings, defineSource, duration } from '../contract/index.ts'
 import type { Attributes, Context, MetricDeclaration, Records } from '../contract/index.ts'
 import { patternProblem } from '../protocols/filter/pattern.ts'
-import { mostOutstanding } from '../protocols/lines/batches.ts'
+import { emitInGroups } from '../protocols/lines/batches.ts'
 import { ProcFiles, parseStat } from '../protocols/proc.ts'
 import { ProcessFinder, ticksPerSecond } from '../protocols/processes.ts'
 import type { ProcessUse } from '../protocols/processes.ts'
@@ -172,9 +172,7 @@ export default defineSource({
       context.ready()
       await context.clock.every(settings.interval, signal, async () => {
         const records = reader.read()
-        for (let at = 0; at < records.length && !signal.aborted; at += mostOutstanding) {
-          await Promise.all(records.slice(at, at + mostOutstanding).map((one) => emit(one)))
-        }
+        if (!signal.aborted) await emitInGroups(emit, records)
       })
     },
   }),

@@ -4,9 +4,10 @@ import { existsSync } from 'node:fs'
 import * as z from 'zod'
 import { PermanentError, defineSource, duration, messageOf } from '../contract/index.ts'
 import type { Attributes, Context, Detected, MetricDeclaration, Records } from '../contract/index.ts'
+import { Complaints } from '../protocols/complaints.ts'
 import { countOf, objectOf, objectsOf, textOf } from '../protocols/exact-json.ts'
 import type { JsonObject } from '../protocols/exact-json.ts'
-import { mostOutstanding } from '../protocols/lines/batches.ts'
+import { emitInGroups } from '../protocols/lines/batches.ts'
 import { selection, selects } from '../protocols/proc-selection.ts'
 import { ReadingWithStarts, Resets } from '../protocols/resets.ts'
 import { SpdkClient } from '../protocols/spdk/client.ts'
@@ -76,11 +77,12 @@ export class SpdkReader {
   readonly #context: Context
   readonly #isWanted: (name: string) => boolean
   readonly #resets = new Resets()
-  readonly #told = new Set<string>()
+  readonly #complaints: Complaints
 
   constructor(settings: Config, context: Context) {
     this.#config = settings
     this.#context = context
+    this.#complaints = new Complaints(context.log, 'SPDK cannot be read in full')
     this.#isWanted = selects(settings.bdevs)
   }
 
@@ -111,7 +113,7 @@ export class SpdkReader {
     } catch (error) {
       if (signal.aborted) throw error
       if (error instanceof PermanentError) throw error
-      this.#tell(messageOf(error))
+      this.#complaints.tell(messageOf(error))
       return Object.keys(answers).length > 0 ? answers : undefined
     }
     return answers
@@ -122,7 +124,7 @@ export class SpdkReader {
     const wanted = objectsOf(answer.bdevs).filter(
       ({ name }) => textOf(name) !== '' && this.#isWanted(textOf(name)),
     )
-    for (const bdev of this.#first('block devices', wanted)) {
+    for (const bdev of this.#complaints.first('block devices', wanted, this.#config.most)) {
       const who = { 'dpu.spdk.bdev': textOf(bdev.name) }
       const counts = operations.flatMap((one) => [
         countOf(bdev[bytesOf[one]]),
@@ -149,7 +151,11 @@ export class SpdkReader {
 
   #nvmf(reading: ReadingWithStarts, answer: JsonObject): void {
     const seconds = secondsBy(answer.tick_rate)
-    for (const group of this.#first('poll groups', objectsOf(answer.poll_groups))) {
+    for (const group of this.#complaints.first(
+      'poll groups',
+      objectsOf(answer.poll_groups),
+      this.#config.most,
+    )) {
       const who = { 'dpu.spdk.poll_group': textOf(group.name) }
       const totals = ['admin_qpairs', 'io_qpairs', 'pending_bdev_io', 'completed_nvme_io'].map((key) =>
         countOf(group[key]),
@@ -163,7 +169,11 @@ export class SpdkReader {
       reading.add('dpu.spdk.nvmf.pending_bdev_io', countOf(group.pending_bdev_io), who, start)
       reading.add('dpu.spdk.nvmf.operations', countOf(group.completed_nvme_io), who, start)
       for (const transport of objectsOf(group.transports)) {
-        for (const device of this.#first('devices', objectsOf(transport.devices))) {
+        for (const device of this.#complaints.first(
+          'devices',
+          objectsOf(transport.devices),
+          this.#config.most,
+        )) {
           const which = { ...who, 'dpu.rdma.device': textOf(device.name) }
           reading.add('dpu.spdk.nvmf.requests', countOf(device.requests), which, start)
           reading.add('dpu.spdk.nvmf.request_time', seconds(device.request_latency), which, start)
@@ -174,7 +184,7 @@ export class SpdkReader {
 
   #threads(reading: ReadingWithStarts, answer: JsonObject): void {
     const seconds = secondsBy(answer.tick_rate)
-    for (const thread of this.#first('threads', objectsOf(answer.threads))) {
+    for (const thread of this.#complaints.first('threads', objectsOf(answer.threads), this.#config.most)) {
       const who = { 'thread.name': textOf(thread.name), 'thread.id': Number(countOf(thread.id) ?? 0n) }
       const counts = [countOf(thread.busy), countOf(thread.idle)]
       const start = this.#resets.startOf(`thread ${who['thread.id']}`, counts, reading.timeUnixNano)
@@ -194,7 +204,7 @@ export class SpdkReader {
 
   #reactors(reading: ReadingWithStarts, answer: JsonObject): void {
     const seconds = secondsBy(answer.tick_rate)
-    for (const reactor of this.#first('reactors', objectsOf(answer.reactors))) {
+    for (const reactor of this.#complaints.first('reactors', objectsOf(answer.reactors), this.#config.most)) {
       const core = countOf(reactor.lcore)
       if (core === undefined) continue
       const counts = [countOf(reactor.busy), countOf(reactor.idle)]
@@ -204,19 +214,6 @@ export class SpdkReader {
         reading.add('dpu.spdk.reactor.time', seconds(reactor[state]), which, start)
       }
     }
-  }
-
-  #first(kind: string, all: JsonObject[]): JsonObject[] {
-    const { most } = this.#config
-    if (all.length > most) this.#tell(`${all.length} ${kind} found, ${most} are read`)
-    return all.slice(0, most)
-  }
-
-  /** Once for each thing that can be wrong. */
-  #tell(reason: string): void {
-    if (this.#told.has(reason) || this.#told.size >= 100) return
-    this.#told.add(reason)
-    this.#context.log.warn('SPDK cannot be read in full', { reason })
   }
 }
 
@@ -254,8 +251,7 @@ export default defineSource({
       context.ready(`unix:${settings.socket}`)
       await context.clock.every(settings.interval, signal, async () => {
         const records = await reader.read(signal)
-        for (let at = 0; at < records.length && !signal.aborted; at += mostOutstanding)
-          await Promise.all(records.slice(at, at + mostOutstanding).map((one) => emit(one)))
+        if (!signal.aborted) await emitInGroups(emit, records)
       })
     },
   }),

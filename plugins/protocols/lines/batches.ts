@@ -6,6 +6,13 @@ import type { Class, Emit, Records, Scope } from '../../contract/index.ts'
 /** Most Records that a source of lines lets wait for their acknowledgement. */
 export const mostOutstanding = 32
 
+/** Emits many, a bounded number of them at once; resolves when all are safe. */
+export async function emitInGroups(emit: Emit, all: readonly Records[]): Promise<void> {
+  for (let at = 0; at < all.length; at += mostOutstanding) {
+    await Promise.all(all.slice(at, at + mostOutstanding).map((records) => emit(records)))
+  }
+}
+
 export interface LogBatchesOptions {
   readonly scope: Scope
   readonly device: string
@@ -72,10 +79,7 @@ export class LogBatches {
 
   /** Emits everything so far; resolves when all of it is safe. */
   async emit(emit: Emit): Promise<void> {
-    const all = this.finish()
-    for (let at = 0; at < all.length; at += mostOutstanding) {
-      await Promise.all(all.slice(at, at + mostOutstanding).map((records) => emit(records)))
-    }
+    await emitInGroups(emit, this.finish())
   }
 
   #finish(name: Class, encoder: LogsEncoder): void {
