@@ -9,7 +9,7 @@ import type { Context, Detected, Emit } from '../contract/index.ts'
 import { loadCursor } from '../protocols/cursors.ts'
 import { entryFields, parseEntry } from '../protocols/journal/entry.ts'
 import type { JournalEntry } from '../protocols/journal/entry.ts'
-import { isOwn, machineId } from '../protocols/journal/own.ts'
+import { dpulseParent, isOwn, machineId } from '../protocols/journal/own.ts'
 import { kernelEventOf } from '../protocols/kernel/events.ts'
 import { bootId, kernelRingProblem } from '../protocols/kernel/kmsg.ts'
 import { severityOfLevel, textOfLevel } from '../protocols/kernel/severity.ts'
@@ -79,7 +79,7 @@ class Journal {
   readonly #context: Context
   readonly #batches: LogBatches
   readonly #group: GroupedEmission
-  readonly #isOwn = isOwn()
+  readonly #isOwn = isOwn(dpulseParent())
   readonly #machine: string | undefined
   #cursor: string | undefined
   #malformed = 0

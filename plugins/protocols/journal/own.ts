@@ -12,10 +12,18 @@ export function ownUnit(proc = '/proc'): string | undefined {
   return unit === undefined || unit.startsWith('user@') ? undefined : unit
 }
 
+/**
+ * The dpulse that started this process; undefined where a shell did. Only a parent that speaks to us is one, and what
+ * else was started from a shell is not ours.
+ */
+export const dpulseParent = (): number | undefined => (process.connected ? process.ppid : undefined)
+
 /** Whether an entry with this pid and unit is one of ours. */
-export function isOwn(): (pid: string | undefined, unit: string | undefined) => boolean {
+export function isOwn(
+  parentPid: number | undefined,
+): (pid: string | undefined, unit: string | undefined) => boolean {
   const mine = ownUnit()
-  const family = new Set([process.pid, process.ppid].map(String))
+  const family = new Set([process.pid, parentPid].flatMap((pid) => (pid === undefined ? [] : [`${pid}`])))
   const known = new Map<string, boolean>()
   return (pid, unit) => {
     if (mine !== undefined && unit === mine) return true

@@ -1,5 +1,6 @@
 // The journald source over journals that systemd-journal-remote makes of what a real journald exported.
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -168,11 +169,19 @@ describe('entries of the journal', () => {
     expect(parseEntry(line)).toBeUndefined(),
   )
 
-  test('are our own when this process, its parent or its siblings wrote them', () => {
-    const own = isOwn()
+  test('are our own when this process, its dpulse parent or its siblings wrote them', async () => {
+    const own = isOwn(process.ppid)
     expect(own(`${process.pid}`, undefined)).toBe(true)
     expect(own(`${process.ppid}`, undefined)).toBe(true)
     expect(own('1', 'ssh.service')).toBe(false)
     expect(own(undefined, undefined)).toBe(false)
+    const child = spawn('sleep', ['60'])
+    onTestFinished(() => void child.kill())
+    await once(child, 'spawn')
+    expect(own(`${child.pid}`, undefined)).toBe(true)
+  })
+
+  test('are not our own when the shell that started us, or what else it started, wrote them', () => {
+    expect(isOwn(undefined)(`${process.ppid}`, undefined)).toBe(false)
   })
 })
