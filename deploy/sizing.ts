@@ -42,19 +42,22 @@ interface Bytes {
   points: number
 }
 
-export const constants = {
-  embedded: { logs: [0, 0], points: [0, 0], rest: 0 } satisfies Cost as Cost,
-  aggregator: { logs: [0, 0], points: [0, 0], rest: 0 } satisfies Cost as Cost,
-  mosquitto: { logs: [0, 0], points: [0, 0], rest: 0 } satisfies Cost as Cost,
-  kafka: { logs: [0, 0], points: [0, 0], rest: 0 } satisfies Cost as Cost,
-  influxdb: { logs: [0, 0], points: [0, 0], rest: 0 } satisfies Cost as Cost,
+export const constants: Record<'embedded' | 'aggregator' | 'mosquitto' | 'kafka' | 'influxdb', Cost> &
+  Record<'wire' | 'inJournal' | 'inKafka' | 'inInfluxdb' | 'inDuckdb', Bytes> & {
+    /** Resident KiB of an idle MQTT connection. */
+    connection: { embedded: number; mosquitto: number }
+  } = {
+  embedded: { logs: [0, 0], points: [0, 0], rest: 0 },
+  aggregator: { logs: [0, 0], points: [0, 0], rest: 0 },
+  mosquitto: { logs: [0, 0], points: [0, 0], rest: 0 },
+  kafka: { logs: [0, 0], points: [0, 0], rest: 0 },
+  influxdb: { logs: [0, 0], points: [0, 0], rest: 0 },
   /** On MQTT, compressed, in small batches. */
-  wire: { logs: 0, points: 0 } satisfies Bytes as Bytes,
-  inJournal: { logs: 0, points: 0 } satisfies Bytes as Bytes,
-  inKafka: { logs: 0, points: 0 } satisfies Bytes as Bytes,
-  inInfluxdb: { logs: 0, points: 0 } satisfies Bytes as Bytes,
-  inDuckdb: { logs: 0, points: 0 } satisfies Bytes as Bytes,
-  /** Resident KiB of an idle MQTT connection. */
+  wire: { logs: 0, points: 0 },
+  inJournal: { logs: 0, points: 0 },
+  inKafka: { logs: 0, points: 0 },
+  inInfluxdb: { logs: 0, points: 0 },
+  inDuckdb: { logs: 0, points: 0 },
   connection: { embedded: 0, mosquitto: 0 },
 }
 
