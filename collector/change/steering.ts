@@ -82,8 +82,10 @@ export class Steering implements Changes {
     await this.#readLabels()
     const wanted = state.trial ? state.trial.configuration : state.applied
     const { found, problems } = await this.#resolve(wanted)
-    if (found) this.#inForce = found
-    else {
+    if (found) {
+      this.#inForce = found
+      if (wanted) log.info('goes by the configuration that was applied', { hash: wanted.hash, by: wanted.by })
+    } else {
       const reason = `it cannot be used any more: ${sentence(problems)}`
       log.error('the applied configuration is left out', { reason })
       this.#settle('refused', reason, problems)

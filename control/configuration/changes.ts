@@ -57,6 +57,9 @@ export interface RunningChanges extends FleetChanges {
 const stepMs = 1000
 const mendMs = 5000
 const pruneMs = 3_600_000
+/** As many as there may be devices. */
+const mostCollectors = 200_000
+const mostReportBytes = 256 * 1024
 /** A rollout is one row, and a message of Kafka takes a megabyte. */
 const mostOfRollout = 10_000
 /** Wishes that are written at once. */
@@ -96,6 +99,10 @@ class Changes implements RunningChanges {
   onReported(collector: string, payload: Uint8Array): void {
     const { bus, root, log } = this.#options
     if (payload.length === 0) return void this.#reported.delete(collector)
+    const isTooMuch = !this.#reported.has(collector) && this.#reported.size >= mostCollectors
+    if (isTooMuch || payload.length > mostReportBytes) {
+      return log.warn('a report is not kept', { collector, bytes: payload.length })
+    }
     try {
       const reported = reportedSchema.parse(JSON.parse(Buffer.from(payload).toString()))
       this.#reported.set(collector, reported)
@@ -255,6 +262,9 @@ class Changes implements RunningChanges {
     next: (wish: Wish, device: string, revision: number) => Wish | undefined,
   ): Promise<void> {
     return this.#alone(async () => {
+      if (devices.some((device) => !this.#wishes.get(device)) && this.#wishes.count() >= mostCollectors) {
+        throw new PermanentError('INPUT_TOO_LARGE', `there are wishes for ${mostCollectors} devices already`)
+      }
       for (let at = 0; at < devices.length; at += width) {
         await Promise.all(
           devices.slice(at, at + width).map(async (device) => {

@@ -61,6 +61,12 @@ export class Wishes {
     }
   }
 
+  count(): number {
+    let count = 0
+    for (const [key] of this.#table.entries()) if (key.startsWith(wishPrefix)) count++
+    return count
+  }
+
   async forget(collector: string): Promise<void> {
     this.#read.delete(collector)
     await this.#table.set(wishPrefix + collector, undefined)

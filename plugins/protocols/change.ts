@@ -127,6 +127,6 @@ export const reportedSchema = z.object({
     .max(mostVerbosities)
     .default([]),
   /** All that are in force, from wherever. */
-  labels: z.record(z.string(), z.string()).default({}),
+  labels: z.record(text(64), labelValue).default({}),
 })
 export type Reported = z.infer<typeof reportedSchema>

@@ -2,7 +2,6 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { dpulse } from './command-line.ts'
-import type { Ended } from './command-line.ts'
 import type { Fleet } from './fleet.ts'
 import { apiUrl, eventually } from './programs.ts'
 
