@@ -116,8 +116,8 @@ describe('nic', () => {
   })
 
   test('is detected where there is a port, and says what is missing elsewhere', async () => {
-    expect(await detectPorts(await plant())).toEqual({ config: {} })
-    expect(await detectPorts('/nowhere')).toEqual({ leftOut: 'no network port in /nowhere/class/net' })
+    expect(detectPorts(await plant())).toEqual({ config: {} })
+    expect(detectPorts('/nowhere')).toEqual({ leftOut: 'no network port in /nowhere/class/net' })
   })
 })
 
