@@ -3,7 +3,9 @@
 import { batchLimits } from '../plugins/contract/index.ts'
 import type { Class, Records, Signal } from '../plugins/contract/index.ts'
 import { Fifo } from './fifo.ts'
-import { heldBy } from './tail.ts'
+
+/** Writers leave some room behind what they wrote. */
+const spareBytes = 4096
 
 /** Records of one device, class and signal; requests concatenate, so their bytes in a row are one request. */
 export interface Group {
@@ -12,10 +14,8 @@ export interface Group {
   readonly signal: Signal
   readonly parts: Uint8Array[]
   count: number
-  /** Of the request. */
+  /** Bytes of the request, and what it keeps in memory. */
   size: number
-  /** What it keeps in memory. */
-  held: number
   from: bigint
   to: bigint
 }
@@ -44,7 +44,8 @@ export class Inbox {
 
   /** Takes Records in, whatever has to go for them. */
   offer(records: Records): void {
-    const held = heldBy(records)
+    const bytes = own(records)
+    const held = bytes.length
     if (held > this.#limit) return this.miss(records.count)
     while (this.#bytes + held > this.#limit) {
       const oldest = this.take()
@@ -55,14 +56,13 @@ export class Inbox {
     let group = this.#open.get(key)
     if (!group) {
       const { device, class: name, signal, from, to } = records
-      group = { device, class: name, signal, parts: [], count: 0, size: 0, held: 0, from, to }
+      group = { device, class: name, signal, parts: [], count: 0, size: 0, from, to }
       this.#open.set(key, group)
       this.#waiting.push(group)
     }
-    group.parts.push(records.bytes)
+    group.parts.push(bytes)
     group.count += records.count
-    group.size += records.bytes.length
-    group.held += held
+    group.size += held
     if (records.from < group.from) group.from = records.from
     if (records.to > group.to) group.to = records.to
     this.#bytes += held
@@ -75,7 +75,7 @@ export class Inbox {
     if (!group) return undefined
     const key = keyOf(group)
     if (this.#open.get(key) === group) this.#open.delete(key)
-    this.#bytes -= group.held
+    this.#bytes -= group.size
     return group
   }
 
@@ -91,6 +91,11 @@ export class Inbox {
     this.#missed = 0
     return missed
   }
+}
+
+/** A small part of a large request would keep the whole in memory, so it is copied. */
+function own({ bytes }: Records): Uint8Array {
+  return bytes.buffer.byteLength > 2 * bytes.length + spareBytes ? Uint8Array.from(bytes) : bytes
 }
 
 const keyOf = ({ signal, class: name, device }: Pick<Group, 'signal' | 'class' | 'device'>): string =>

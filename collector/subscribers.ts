@@ -254,7 +254,7 @@ export class SubscriberUnit {
     encoder.eventName('dpulse.subscriber.missed')
     encoder.end()
     const { bytes, ...told } = encoder.finish(this.#context.device, 'event')
-    const notice = this.#batchOf({ ...told, parts: [bytes], size: bytes.length, held: bytes.length })
+    const notice = this.#batchOf({ ...told, parts: [bytes], size: bytes.length })
     const failure = await this.#attempt(notice)
     // One that takes no logs has its own figures to look at; one that was away is told with what comes next.
     this.#meter.out -= failure ? 0 : 1

@@ -19,64 +19,54 @@ export interface MemoryErrors {
 const mostControllers = 64
 
 /** Of each module, and of each controller what it could lay on no module: their sum is the whole. */
-export async function readEdac(sys: string): Promise<MemoryErrors[]> {
+export function readEdac(sys: string): MemoryErrors[] {
   const root = join(sys, 'devices/system/edac/mc')
-  const controllers = (await listFolder(root))
-    .filter((name) => /^mc\d+$/.test(name))
+  const controllers = listFolder(root).filter((name) => /^mc\d+$/.test(name))
+  return controllers
     .slice(0, mostControllers)
-  const found = await Promise.all(
-    controllers.map(async (controller) => {
-      const folder = join(root, controller)
-      const names = await listFolder(folder)
-      const dimms = names.filter((name) => /^(dimm|rank)\d+$/.test(name))
-      const rows = names.filter((name) => /^csrow\d+$/.test(name))
-      const modules =
-        dimms.length > 0
-          ? await Promise.all(dimms.map((name) => moduleIn(folder, controller, name)))
-          : (await Promise.all(rows.map((name) => rowIn(folder, controller, name)))).flat()
-      const hasParts = modules.some(({ corrected }) => corrected !== undefined)
-      const which = hasParts ? 'noinfo_count' : 'count'
-      return [await controllerIn(folder, controller, which), ...modules]
-    }),
-  )
-  return found.flat().filter((one) => one.corrected !== undefined || one.uncorrected !== undefined)
+    .flatMap((controller) => errorsOf(join(root, controller), controller))
+    .filter(({ corrected, uncorrected }) => corrected !== undefined || uncorrected !== undefined)
 }
 
-async function controllerIn(folder: string, id: string, which: string): Promise<MemoryErrors> {
-  const [name, corrected, uncorrected] = await Promise.all([
-    readText(join(folder, 'mc_name')),
-    readWhole(join(folder, `ce_${which}`)),
-    readWhole(join(folder, `ue_${which}`)),
-  ])
-  return { id, name: name ?? id, parent: undefined, corrected, uncorrected }
+function errorsOf(folder: string, controller: string): MemoryErrors[] {
+  const names = listFolder(folder)
+  const dimms = names.filter((name) => /^(dimm|rank)\d+$/.test(name))
+  const modules =
+    dimms.length > 0
+      ? dimms.map((name) => moduleIn(folder, controller, name))
+      : names.filter((name) => /^csrow\d+$/.test(name)).flatMap((name) => rowIn(folder, controller, name))
+  const hasParts = modules.some(({ corrected }) => corrected !== undefined)
+  const which = hasParts ? 'noinfo_count' : 'count'
+  const own: MemoryErrors = {
+    id: controller,
+    name: readText(join(folder, 'mc_name')) ?? controller,
+    parent: undefined,
+    corrected: readWhole(join(folder, `ce_${which}`)),
+    uncorrected: readWhole(join(folder, `ue_${which}`)),
+  }
+  return [own, ...modules]
 }
 
-async function moduleIn(controller: string, parent: string, module: string): Promise<MemoryErrors> {
-  const folder = join(controller, module)
-  const [label, corrected, uncorrected] = await Promise.all([
-    readText(join(folder, 'dimm_label')),
-    readWhole(join(folder, 'dimm_ce_count')),
-    readWhole(join(folder, 'dimm_ue_count')),
-  ])
-  return { id: `${parent}/${module}`, name: label ?? module, parent, corrected, uncorrected }
-}
+const moduleIn = (controller: string, parent: string, module: string): MemoryErrors => ({
+  id: `${parent}/${module}`,
+  name: readText(join(controller, module, 'dimm_label')) ?? module,
+  parent,
+  corrected: readWhole(join(controller, module, 'dimm_ce_count')),
+  uncorrected: readWhole(join(controller, module, 'dimm_ue_count')),
+})
 
 /** Corrected errors are told by channel; uncorrected ones only of the row, where the driver has no more. */
-async function rowIn(controller: string, parent: string, row: string): Promise<MemoryErrors[]> {
+function rowIn(controller: string, parent: string, row: string): MemoryErrors[] {
   const folder = join(controller, row)
-  const channels = (await listFolder(folder)).flatMap((file) => /^(ch\d+)_ce_count$/.exec(file)?.[1] ?? [])
-  const parts = await Promise.all(
-    channels.map(async (channel): Promise<MemoryErrors> => {
-      const [label, corrected, uncorrected] = await Promise.all([
-        readText(join(folder, `${channel}_dimm_label`)),
-        readWhole(join(folder, `${channel}_ce_count`)),
-        readWhole(join(folder, `${channel}_ue_count`)),
-      ])
-      const id = `${parent}/${row}/${channel}`
-      return { id, name: label ?? `${row} ${channel}`, parent, corrected, uncorrected }
-    }),
-  )
+  const channels = listFolder(folder).flatMap((file) => /^(ch\d+)_ce_count$/.exec(file)?.[1] ?? [])
+  const parts = channels.map((channel): MemoryErrors => ({
+    id: `${parent}/${row}/${channel}`,
+    name: readText(join(folder, `${channel}_dimm_label`)) ?? `${row} ${channel}`,
+    parent,
+    corrected: readWhole(join(folder, `${channel}_ce_count`)),
+    uncorrected: readWhole(join(folder, `${channel}_ue_count`)),
+  }))
   if (parts.some(({ uncorrected }) => uncorrected !== undefined)) return parts
-  const uncorrected = await readWhole(join(folder, 'ue_count'))
+  const uncorrected = readWhole(join(folder, 'ue_count'))
   return [...parts, { id: `${parent}/${row}`, name: row, parent, corrected: undefined, uncorrected }]
 }

@@ -4,7 +4,7 @@
 //     {class, vendor, device, subsystem_vendor, subsystem_device, revision, driver → , numa_node,
 //      current_link_speed, current_link_width, max_link_speed, max_link_width, sriov_numvfs, sriov_totalvfs, physfn → ,
 //      aer_dev_correctable, aer_dev_nonfatal, aer_dev_fatal}
-import { realpath } from 'node:fs/promises'
+import { realpathSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { linkName, listFolder, readText, readWhole } from './sysfs.ts'
 
@@ -21,20 +21,19 @@ export interface PciDevice {
 const address = /^[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$/
 
 /** All devices, by address; `most` at most. */
-export async function findPciDevices(sys: string, most: number): Promise<PciDevice[]> {
+export function findPciDevices(sys: string, most: number): PciDevice[] {
   const folder = join(sys, 'bus/pci/devices')
-  const names = (await listFolder(folder)).filter((name) => address.test(name)).slice(0, most)
-  const found = await Promise.all(
-    names.map(async (name): Promise<PciDevice | undefined> => {
-      const at = join(folder, name)
-      const code = /^0x([0-9a-f]{6})$/i.exec((await readText(join(at, 'class'))) ?? '')?.[1]
-      const path = await realpath(at).catch(() => undefined)
-      return code === undefined || path === undefined
-        ? undefined
-        : { address: name, folder: at, path, class: code.toLowerCase() }
-    }),
-  )
-  return found.filter((one) => one !== undefined)
+  const names = listFolder(folder).filter((name) => address.test(name))
+  return names.slice(0, most).flatMap((name): PciDevice[] => {
+    const at = join(folder, name)
+    const code = /^0x([0-9a-f]{6})$/i.exec(readText(join(at, 'class')) ?? '')?.[1]
+    if (code === undefined) return []
+    try {
+      return [{ address: name, folder: at, path: realpathSync.native(at), class: code.toLowerCase() }]
+    } catch {
+      return [] // it has gone meanwhile
+    }
+  })
 }
 
 export const isBridge = (device: PciDevice): boolean => device.class.startsWith('06')
@@ -62,9 +61,9 @@ export function parseLinkSpeed(text: string | undefined): bigint | undefined {
 }
 
 /** Where the kernel knows no width it says 0 or 255. */
-async function linkIn(folder: string, which: 'current' | 'max'): Promise<PciLink | undefined> {
-  const speed = parseLinkSpeed(await readText(join(folder, `${which}_link_speed`)))
-  const width = await readWhole(join(folder, `${which}_link_width`))
+function linkIn(folder: string, which: 'current' | 'max'): PciLink | undefined {
+  const speed = parseLinkSpeed(readText(join(folder, `${which}_link_speed`)))
+  const width = readWhole(join(folder, `${which}_link_width`))
   return speed === undefined || width === undefined || width < 1n || width > 32n
     ? undefined
     : { speed, width }
@@ -82,30 +81,26 @@ export interface PciState {
 const lesser = (a: bigint, b: bigint): bigint => (a < b ? a : b)
 
 /** The link of a device, but for bridges and virtual functions: theirs is told by what is behind or before them. */
-export async function readPci(device: PciDevice): Promise<PciState> {
+export function readPci(device: PciDevice): PciState {
   const { folder, path } = device
-  const isFunction = (await linkName(join(folder, 'physfn'))) !== undefined
+  const isFunction = linkName(join(folder, 'physfn')) !== undefined
   const [link, own, port] =
     isBridge(device) || isFunction
       ? []
-      : await Promise.all([linkIn(folder, 'current'), linkIn(folder, 'max'), linkIn(dirname(path), 'max')])
+      : [linkIn(folder, 'current'), linkIn(folder, 'max'), linkIn(dirname(path), 'max')]
   const limit = own && {
     speed: port ? lesser(own.speed, port.speed) : own.speed,
     width: port ? lesser(own.width, port.width) : own.width,
   }
-  const vfsLimit = await readWhole(join(folder, 'sriov_totalvfs'))
-  const vfs = vfsLimit ? await readWhole(join(folder, 'sriov_numvfs')) : undefined
+  const vfsLimit = readWhole(join(folder, 'sriov_totalvfs'))
+  const vfs = vfsLimit ? readWhole(join(folder, 'sriov_numvfs')) : undefined
   return { device, link, limit, vfs, vfsLimit: vfs === undefined ? undefined : vfsLimit }
 }
 
 /** What a device is; what it does not say is absent. */
-export async function describePci({
-  address: id,
-  folder,
-  class: code,
-}: PciDevice): Promise<Record<string, string>> {
-  const hex = async (file: string) => (await readText(join(folder, file)))?.replace(/^0x/, '').toLowerCase()
-  const [vendor, device, subVendor, subDevice, revision, driver, numa] = await Promise.all([
+export function describePci({ address: id, folder, class: code }: PciDevice): Record<string, string> {
+  const hex = (file: string) => readText(join(folder, file))?.replace(/^0x/, '').toLowerCase()
+  const [vendor, device, subVendor, subDevice, revision, driver, numa] = [
     hex('vendor'),
     hex('device'),
     hex('subsystem_vendor'),
@@ -113,7 +108,7 @@ export async function describePci({
     hex('revision'),
     linkName(join(folder, 'driver')),
     readWhole(join(folder, 'numa_node')),
-  ])
+  ]
   const facts: Record<string, string | undefined> = {
     'hw.id': id,
     'dpu.pci.class': code,
@@ -137,10 +132,10 @@ export interface AerCounts {
 }
 
 /** Advanced error reporting of a device; empty where its kernel or its port has none. */
-export async function readAer({ folder }: PciDevice): Promise<AerCounts[]> {
+export function readAer({ folder }: PciDevice): AerCounts[] {
   const found: AerCounts[] = []
   for (const severity of ['correctable', 'nonfatal', 'fatal'] as const) {
-    const counts = parseAer(await readText(join(folder, `aer_dev_${severity}`)))
+    const counts = parseAer(readText(join(folder, `aer_dev_${severity}`)))
     if (counts) found.push({ severity, ...counts })
   }
   return found

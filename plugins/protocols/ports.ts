@@ -25,24 +25,23 @@ function kindOf(portName: string | undefined, isFunction: boolean, bus: string |
   return bus === undefined ? 'virtual' : 'physical'
 }
 
-export async function readPort(sys: string, name: string): Promise<NetworkPort | undefined> {
+export function readPort(sys: string, name: string): NetworkPort | undefined {
   const folder = join(sys, 'class/net', name)
   const text = (file: string) => readText(join(folder, file), 256)
-  const state = await text('operstate')
+  const state = text('operstate')
   if (state === undefined) return undefined
-  const [carrier, speed, carrierChanges, duplex, mtu, address, portName, switchId, bus, physical] =
-    await Promise.all([
-      readWhole(join(folder, 'carrier')),
-      readWhole(join(folder, 'speed')),
-      readWhole(join(folder, 'carrier_changes')),
-      text('duplex'),
-      text('mtu'),
-      text('address'),
-      text('phys_port_name'),
-      text('phys_switch_id'),
-      linkName(join(folder, 'device')),
-      linkName(join(folder, 'device/physfn')),
-    ])
+  const [carrier, speed, carrierChanges, duplex, mtu, address, portName, switchId, bus, physical] = [
+    readWhole(join(folder, 'carrier')),
+    readWhole(join(folder, 'speed')),
+    readWhole(join(folder, 'carrier_changes')),
+    text('duplex'),
+    text('mtu'),
+    text('address'),
+    text('phys_port_name'),
+    text('phys_switch_id'),
+    linkName(join(folder, 'device')),
+    linkName(join(folder, 'device/physfn')),
+  ]
   const facts: Record<string, string | undefined> = {
     'hw.network.physical_address': address,
     'dpu.network.port.kind': kindOf(portName, physical !== undefined, bus),
@@ -81,29 +80,26 @@ export interface RdmaPort {
 
 const mostPorts = 256
 
-export async function readRdma(sys: string): Promise<RdmaPort[]> {
+export function readRdma(sys: string): RdmaPort[] {
   const root = join(sys, 'class/infiniband')
   const found: RdmaPort[] = []
-  for (const device of (await listFolder(root)).slice(0, mostPorts)) {
+  for (const device of listFolder(root).slice(0, mostPorts)) {
     const folder = join(root, device)
     const facts = defined({
-      'hw.firmware_version': await readText(join(folder, 'fw_ver'), 64),
-      'hw.model': await readText(join(folder, 'hca_type'), 64),
-      'dpu.rdma.board': await readText(join(folder, 'board_id'), 64),
+      'hw.firmware_version': readText(join(folder, 'fw_ver'), 64),
+      'hw.model': readText(join(folder, 'hca_type'), 64),
+      'dpu.rdma.board': readText(join(folder, 'board_id'), 64),
     })
-    const bus = await linkName(join(folder, 'device'))
-    for (const port of (await listFolder(join(folder, 'ports'))).slice(0, 16)) {
+    const bus = linkName(join(folder, 'device'))
+    for (const port of listFolder(join(folder, 'ports')).slice(0, 16)) {
       const at = join(folder, 'ports', port)
-      const [state = '', rate = '', layer] = await Promise.all([
+      const [state = '', rate = '', layer] = [
         readText(join(at, 'state'), 64),
         readText(join(at, 'rate'), 64),
         readText(join(at, 'link_layer'), 64),
-      ])
+      ]
       const gigabits = /^(\d{1,5})(?:\.(\d))? Gb\/sec/.exec(rate)
-      const counters = new Map([
-        ...(await countersIn(join(at, 'counters'))),
-        ...(await countersIn(join(at, 'hw_counters'))),
-      ])
+      const counters = new Map([...countersIn(join(at, 'counters')), ...countersIn(join(at, 'hw_counters'))])
       found.push({
         device,
         port,
@@ -120,9 +116,9 @@ export async function readRdma(sys: string): Promise<RdmaPort[]> {
   return found
 }
 
-async function countersIn(folder: string): Promise<[string, bigint][]> {
-  const names = (await listFolder(folder)).filter((name) => name !== 'lifespan')
-  const values = await Promise.all(names.map((name) => readWhole(join(folder, name))))
+function countersIn(folder: string): [string, bigint][] {
+  const names = listFolder(folder).filter((name) => name !== 'lifespan')
+  const values = names.map((name) => readWhole(join(folder, name)))
   return names.flatMap((name, index): [string, bigint][] => {
     const value = values[index]
     return value === undefined || value < 0n ? [] : [[name, value]]

@@ -10,7 +10,7 @@ import type { Libc } from '../protocols/native/index.ts'
 import { readHealth } from '../protocols/nvme.ts'
 import type { NvmeHealth } from '../protocols/nvme.ts'
 import { findPciDevices, hwTypeOf, readAer } from '../protocols/pci.ts'
-import { linkName, listFolder, readText } from '../protocols/sysfs.ts'
+import { linkName, listFolder, readText, rest } from '../protocols/sysfs.ts'
 
 const emits = {
   'hw.errors': { kind: 'counter', unit: '{error}', description: 'Errors, by kind.' },
@@ -55,8 +55,8 @@ interface Point {
   attributes: Attributes
 }
 
-async function memoryPoints(sys: string): Promise<Point[]> {
-  const modules = await readEdac(sys)
+function memoryPoints(sys: string): Point[] {
+  const modules = readEdac(sys)
   return modules.flatMap(({ id, name, parent, corrected, uncorrected }) => {
     const about = {
       'hw.id': id,
@@ -73,9 +73,10 @@ async function memoryPoints(sys: string): Promise<Point[]> {
 
 async function pciPoints({ root, most }: Config): Promise<Point[]> {
   const points: Point[] = []
-  for (const device of await findPciDevices(root.sys, most)) {
+  for (const device of findPciDevices(root.sys, most)) {
+    await rest()
     const about = { 'hw.id': device.address, 'hw.type': hwTypeOf(device) }
-    for (const { severity, total, kinds } of await readAer(device)) {
+    for (const { severity, total, kinds } of readAer(device)) {
       const type = `pcie.${severity}`
       points.push({ name: 'hw.errors', value: total, attributes: { ...about, 'error.type': type } })
       for (const [kind, value] of kinds) {
@@ -105,32 +106,24 @@ interface Drive {
   about: Attributes
 }
 
-async function findDrives(sys: string): Promise<Drive[]> {
+function findDrives(sys: string): Drive[] {
   const folder = join(sys, 'class/nvme')
-  const names = (await listFolder(folder)).filter((one) => /^nvme\d+$/.test(one)).slice(0, 256)
-  const found = await Promise.all(
-    names.map(async (name): Promise<Drive | undefined> => {
-      const at = join(folder, name)
-      const [status = '', model, serial, firmware, device] = await Promise.all([
-        readText(join(at, 'state')),
-        readText(join(at, 'model')),
-        readText(join(at, 'serial')),
-        readText(join(at, 'firmware_rev')),
-        linkName(join(at, 'device')),
-      ])
-      const state = nvmeStates[status]
-      const about: Attributes = {
-        // The number of a controller changes with the order in which they were found.
-        'hw.id': device === undefined ? name : `nvme@${device}`,
-        'hw.name': name,
-        ...(model && { 'hw.model': model }),
-        ...(serial && { 'hw.serial_number': serial }),
-        ...(firmware && { 'hw.firmware_version': firmware }),
-      }
-      return state === undefined ? undefined : { name, state, about }
-    }),
-  )
-  return found.filter((one) => one !== undefined)
+  const names = listFolder(folder).filter((one) => /^nvme\d+$/.test(one))
+  return names.slice(0, 256).flatMap((name): Drive[] => {
+    const text = (file: string) => readText(join(folder, name, file))
+    const [model, serial, firmware] = [text('model'), text('serial'), text('firmware_rev')]
+    const device = linkName(join(folder, name, 'device'))
+    const state = nvmeStates[text('state') ?? '']
+    const about: Attributes = {
+      // The number of a controller changes with the order in which they were found.
+      'hw.id': device === undefined ? name : `nvme@${device}`,
+      'hw.name': name,
+      ...(model && { 'hw.model': model }),
+      ...(serial && { 'hw.serial_number': serial }),
+      ...(firmware && { 'hw.firmware_version': firmware }),
+    }
+    return state === undefined ? [] : [{ name, state, about }]
+  })
 }
 
 /** State and health of a drive; of one that warns of itself a failure is foreseen. */
@@ -183,8 +176,8 @@ export class ErrorsReader {
   /** One reading, sorted into Records by class. */
   async read(): Promise<Records[]> {
     const { sys } = this.#config.root
-    const drives = this.#drives(sys)
-    const points = (await Promise.all([memoryPoints(sys), pciPoints(this.#config), drives])).flat()
+    const [pci, drives] = await Promise.all([pciPoints(this.#config), this.#drives(sys)])
+    const points = [...memoryPoints(sys), ...pci, ...drives]
     const readings = new Readings({
       scope: { name: 'hardware_errors' },
       declared: emits,
@@ -201,7 +194,7 @@ export class ErrorsReader {
   async #drives(sys: string): Promise<Point[]> {
     const points: Point[] = []
     // One after the other: each may take its time.
-    for (const drive of await findDrives(sys)) points.push(...drivePoints(drive, await this.#healthOf(drive)))
+    for (const drive of findDrives(sys)) points.push(...drivePoints(drive, await this.#healthOf(drive)))
     return points
   }
 
@@ -228,15 +221,14 @@ export class ErrorsReader {
   }
 }
 
-export async function detectErrors(sys: string): Promise<Detected<z.input<typeof config>>> {
-  const [memory, drives, devices] = await Promise.all([
-    readEdac(sys),
-    listFolder(join(sys, 'class/nvme')),
-    findPciDevices(sys, 1024),
-  ])
-  if (memory.length > 0 || drives.length > 0) return { config: {} }
-  for (const device of devices) if ((await readAer(device)).length > 0) return { config: {} }
-  return { leftOut: 'no EDAC driver, NVMe controller or PCI device that reports errors on this machine' }
+export function detectErrors(sys: string): Detected<z.input<typeof config>> {
+  const isCounted =
+    readEdac(sys).length > 0 ||
+    listFolder(join(sys, 'class/nvme')).length > 0 ||
+    findPciDevices(sys, 1024).some((device) => readAer(device).length > 0)
+  return isCounted
+    ? { config: {} }
+    : { leftOut: 'no EDAC driver, NVMe controller or PCI device that reports errors on this machine' }
 }
 
 export default defineSource({
@@ -254,5 +246,5 @@ export default defineSource({
       })
     },
   }),
-  detect: () => detectErrors('/sys'),
+  detect: () => Promise.resolve(detectErrors('/sys')),
 })

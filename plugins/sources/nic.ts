@@ -11,7 +11,7 @@ import { readPort, readRdma } from '../protocols/ports.ts'
 import type { NetworkPort, RdmaPort } from '../protocols/ports.ts'
 import { virtualInterfaces } from '../protocols/proc-metrics.ts'
 import { selection, selects } from '../protocols/proc-selection.ts'
-import { listFolder } from '../protocols/sysfs.ts'
+import { listFolder, rest } from '../protocols/sysfs.ts'
 
 const optics = (unit: string, description: string): MetricDeclaration => ({
   kind: 'gauge',
@@ -120,11 +120,14 @@ export class NicReader {
 
   async read(): Promise<Records[]> {
     const { sys } = this.#config.root
-    const names = (await listFolder(join(sys, 'class/net'))).filter((name) => this.#isInterface(name))
-    const ports = await Promise.all(names.slice(0, 4096).map((name) => readPort(sys, name)))
+    const names = listFolder(join(sys, 'class/net')).filter((name) => this.#isInterface(name))
     const points: Point[] = []
-    for (const port of ports) if (port) points.push(...(await this.#portPoints(port)))
-    for (const port of await readRdma(sys)) points.push(...this.#rdmaPoints(port))
+    for (const name of names.slice(0, 4096)) {
+      await rest()
+      const port = readPort(sys, name)
+      if (port) points.push(...(await this.#portPoints(port)))
+    }
+    for (const port of readRdma(sys)) points.push(...this.#rdmaPoints(port))
     return this.#encode(points)
   }
 
@@ -270,10 +273,10 @@ async function openEthtool(context: Context): Promise<Ethtool | undefined> {
   }
 }
 
-export async function detectPorts(sys: string): Promise<Detected<z.input<typeof config>>> {
+export function detectPorts(sys: string): Detected<z.input<typeof config>> {
   const wanted = selects(config.parse({}).interfaces)
-  const names = (await listFolder(join(sys, 'class/net'))).filter((name) => wanted(name))
-  if (names.length > 0 || (await listFolder(join(sys, 'class/infiniband'))).length > 0) return { config: {} }
+  const names = listFolder(join(sys, 'class/net')).filter((name) => wanted(name))
+  if (names.length > 0 || listFolder(join(sys, 'class/infiniband')).length > 0) return { config: {} }
   return { leftOut: `no network port in ${join(sys, 'class/net')}` }
 }
 
@@ -294,5 +297,5 @@ export default defineSource({
       })
     },
   }),
-  detect: () => detectPorts('/sys'),
+  detect: () => Promise.resolve(detectPorts('/sys')),
 })

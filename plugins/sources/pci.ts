@@ -6,6 +6,7 @@ import { Readings, defineSource, duration } from '../contract/index.ts'
 import type { Attributes, Context, Detected, MetricDeclaration, Records } from '../contract/index.ts'
 import { describePci, findPciDevices, readPci } from '../protocols/pci.ts'
 import { selection, selects } from '../protocols/proc-selection.ts'
+import { rest } from '../protocols/sysfs.ts'
 
 const gauge = (unit: string, description: string, kind: MetricDeclaration['class'] = 'environment') =>
   ({ kind: 'gauge', unit, description, class: kind }) as const satisfies MetricDeclaration
@@ -41,15 +42,16 @@ type Config = z.output<typeof config>
 /** One reading, sorted into Records by class. */
 export async function readPciDevices(settings: Config, context: Context): Promise<Records[]> {
   const wanted = selects(settings.devices)
-  const devices = await findPciDevices(settings.root.sys, settings.most)
+  const devices = findPciDevices(settings.root.sys, settings.most)
   const points: { name: Metric; value: bigint; attributes: Attributes }[] = []
   for (const device of devices.filter((one) => wanted(one.address))) {
-    const { link, limit, vfs, vfsLimit } = await readPci(device)
+    await rest()
+    const { link, limit, vfs, vfsLimit } = readPci(device)
     const attributes = { 'hw.id': device.address }
     const add = (name: Metric, value: bigint | undefined, more: Attributes = attributes) => {
       if (value !== undefined) points.push({ name, value, attributes: more })
     }
-    add('dpu.pci.device', 1n, await describePci(device))
+    add('dpu.pci.device', 1n, describePci(device))
     add('dpu.pci.link.speed', link?.speed)
     add('dpu.pci.link.width', link?.width)
     add('dpu.pci.link.speed.limit', limit?.speed)
@@ -76,8 +78,8 @@ export async function readPciDevices(settings: Config, context: Context): Promis
   return readings.finish()
 }
 
-export async function detectPci(sys: string): Promise<Detected<z.input<typeof config>>> {
-  const devices = await findPciDevices(sys, 1)
+export function detectPci(sys: string): Detected<z.input<typeof config>> {
+  const devices = findPciDevices(sys, 1)
   return devices.length > 0
     ? { config: {} }
     : { leftOut: `no PCI devices in ${join(sys, 'bus/pci/devices')}` }
@@ -98,5 +100,5 @@ export default defineSource({
       })
     },
   }),
-  detect: () => detectPci('/sys'),
+  detect: () => Promise.resolve(detectPci('/sys')),
 })

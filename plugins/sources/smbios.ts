@@ -38,37 +38,36 @@ type Config = z.output<typeof config>
 const mostTable = 1024 * 1024
 
 /** Without the right to read the table: what the kernel shows to everybody. */
-async function publicComponents(sys: string): Promise<Component[]> {
-  const text = async (file: string) => realText(await readText(join(sys, 'class/dmi/id', file), 256))
-  const serial = async (file: string) => realSerial(await text(file))
+function publicComponents(sys: string): Component[] {
+  const text = (file: string) => realText(readText(join(sys, 'class/dmi/id', file), 256))
+  const serial = (file: string) => realSerial(text(file))
   const facts: Record<'bios' | 'system' | 'board' | 'chassis', Record<string, string | undefined>> = {
     bios: {
-      'hw.vendor': await text('bios_vendor'),
-      'hw.firmware_version': await text('bios_version'),
-      'dpu.hardware.date': await text('bios_date'),
+      'hw.vendor': text('bios_vendor'),
+      'hw.firmware_version': text('bios_version'),
+      'dpu.hardware.date': text('bios_date'),
     },
     system: {
-      'hw.vendor': await text('sys_vendor'),
-      'hw.model': (await text('product_name')) ?? (await deviceTree(sys, 'model')),
-      'dpu.hardware.version': await text('product_version'),
-      'hw.serial_number':
-        (await serial('product_serial')) ?? realSerial(await deviceTree(sys, 'serial-number')),
-      'dpu.hardware.uuid': realUuid(await text('product_uuid')),
-      'dpu.hardware.sku': await text('product_sku'),
-      'dpu.hardware.family': await text('product_family'),
+      'hw.vendor': text('sys_vendor'),
+      'hw.model': text('product_name') ?? deviceTree(sys, 'model'),
+      'dpu.hardware.version': text('product_version'),
+      'hw.serial_number': serial('product_serial') ?? realSerial(deviceTree(sys, 'serial-number')),
+      'dpu.hardware.uuid': realUuid(text('product_uuid')),
+      'dpu.hardware.sku': text('product_sku'),
+      'dpu.hardware.family': text('product_family'),
     },
     board: {
-      'hw.vendor': await text('board_vendor'),
-      'hw.model': await text('board_name'),
-      'dpu.hardware.version': await text('board_version'),
-      'hw.serial_number': await serial('board_serial'),
-      'dpu.hardware.asset_tag': await text('board_asset_tag'),
+      'hw.vendor': text('board_vendor'),
+      'hw.model': text('board_name'),
+      'dpu.hardware.version': text('board_version'),
+      'hw.serial_number': serial('board_serial'),
+      'dpu.hardware.asset_tag': text('board_asset_tag'),
     },
     chassis: {
-      'hw.vendor': await text('chassis_vendor'),
-      'dpu.hardware.version': await text('chassis_version'),
-      'hw.serial_number': await serial('chassis_serial'),
-      'dpu.hardware.asset_tag': await text('chassis_asset_tag'),
+      'hw.vendor': text('chassis_vendor'),
+      'dpu.hardware.version': text('chassis_version'),
+      'hw.serial_number': serial('chassis_serial'),
+      'dpu.hardware.asset_tag': text('chassis_asset_tag'),
     },
   }
   return (Object.keys(facts) as (keyof typeof facts)[]).flatMap((kind): Component[] => {
@@ -78,8 +77,12 @@ async function publicComponents(sys: string): Promise<Component[]> {
 }
 
 /** Boards without SMBIOS, as many on Arm; its texts end with NUL. */
-const deviceTree = async (sys: string, file: string): Promise<string | undefined> =>
-  realText((await readText(join(sys, 'firmware/devicetree/base', file), 256))?.replaceAll('\0', '').trim())
+const deviceTree = (sys: string, file: string): string | undefined =>
+  realText(
+    readText(join(sys, 'firmware/devicetree/base', file), 256)
+      ?.replaceAll('\0', '')
+      .trim(),
+  )
 
 export class SmbiosReader {
   readonly #sys: string
@@ -160,8 +163,8 @@ function pointsOf(components: readonly Component[]) {
   return points.toSorted((a, b) => order.indexOf(a.name) - order.indexOf(b.name))
 }
 
-export async function detectSmbios(sys: string): Promise<Detected<z.input<typeof config>>> {
-  const found = await publicComponents(sys)
+export function detectSmbios(sys: string): Detected<z.input<typeof config>> {
+  const found = publicComponents(sys)
   return found.length > 0
     ? { config: {} }
     : { leftOut: `neither SMBIOS nor a device tree in ${sys} says what this machine is` }
@@ -182,5 +185,5 @@ export default defineSource({
       })
     },
   }),
-  detect: () => detectSmbios('/sys'),
+  detect: () => Promise.resolve(detectSmbios('/sys')),
 })

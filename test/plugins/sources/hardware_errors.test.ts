@@ -85,7 +85,7 @@ describe('hardware_errors', () => {
       }),
       'sys',
     )
-    expect(await readEdac(sys)).toEqual([
+    expect(readEdac(sys)).toEqual([
       { id: 'mc0', name: 'BlueField-DDR4', parent: undefined, corrected: 1n, uncorrected: 0n },
       { id: 'mc0/dimm0', name: 'DIMM_A1', parent: 'mc0', corrected: 4n, uncorrected: 0n },
     ])
@@ -166,8 +166,8 @@ describe('hardware_errors', () => {
   })
 
   test('is detected where something counts errors, and says what is missing elsewhere', async () => {
-    expect(await detectErrors(await plant())).toEqual({ config: {} })
-    expect(await detectErrors('/nowhere')).toEqual({
+    expect(detectErrors(await plant())).toEqual({ config: {} })
+    expect(detectErrors('/nowhere')).toEqual({
       leftOut: 'no EDAC driver, NVMe controller or PCI device that reports errors on this machine',
     })
   })

@@ -116,8 +116,8 @@ describe('nic', () => {
   })
 
   test('is detected where there is a port, and says what is missing elsewhere', async () => {
-    expect(await detectPorts(await plant())).toEqual({ config: {} })
-    expect(await detectPorts('/nowhere')).toEqual({ leftOut: 'no network port in /nowhere/class/net' })
+    expect(detectPorts(await plant())).toEqual({ config: {} })
+    expect(detectPorts('/nowhere')).toEqual({ leftOut: 'no network port in /nowhere/class/net' })
   })
 })
 
@@ -128,14 +128,14 @@ describe('nic', () => {
 const qsfp28 = Buffer.from(
   [
     '11080010001000000000000000000000',
-    '00000000000013850000' + '80d300000000',
+    '0000000000001385000080d300000000',
     '000032c934d92bb92f4300000f9f0f80',
     '0f800001361734d23043000000000000',
     '00'.repeat(32),
-    '0000ff00000000000000000000' + '040800',
+    '0000ff00000000000000000000040800',
     '00'.repeat(16),
-    '118c238000000000000000' + '07ff000000',
-    '00000500' + '46494e4953415220434f5250',
+    '118c23800000000000000007ff000000',
+    '0000050046494e4953415220434f5250',
     '20202020',
   ].join(''),
   'hex',
@@ -178,7 +178,7 @@ describe('plugged modules', () => {
   // As the reader of https://github.com/hack-gpon/hack-gpon.github.io/pull/326 was given it: an SFP without diagnostics.
   test('of SFP without diagnostics of its own only say what they are', () => {
     const sfp = Buffer.alloc(512)
-    Buffer.from('03040100000002220001000' + '10d0014c8000000004f4449202020202020202020', 'hex').copy(sfp)
+    Buffer.from('0304010000000222000100010d0014c8000000004f4449202020202020202020', 'hex').copy(sfp)
     expect(decodeModule(sfp)).toEqual({
       facts: { 'dpu.optics.vendor': 'ODI' },
       temperature: undefined,

@@ -99,13 +99,13 @@ describe('pci', () => {
   ])('of class %s is %s', (code, type) => expect(hwTypeOf({ class: code })).toBe(type))
 
   test('reads the devices of this machine, where it has some', async () => {
-    const here = await findPciDevices('/sys', 1024)
+    const here = findPciDevices('/sys', 1024)
     const told = collectPoints(await read('/sys')).filter(({ name }) => name === 'dpu.pci.device')
     expect(told.map(({ attributes }) => attributes['hw.id'])).toEqual(here.map(({ address }) => address))
   })
 
   test('is detected where there is a device, and says what is missing elsewhere', async () => {
-    expect(await detectPci(await plant())).toEqual({ config: {} })
-    expect(await detectPci('/nowhere')).toEqual({ leftOut: 'no PCI devices in /nowhere/bus/pci/devices' })
+    expect(detectPci(await plant())).toEqual({ config: {} })
+    expect(detectPci('/nowhere')).toEqual({ leftOut: 'no PCI devices in /nowhere/bus/pci/devices' })
   })
 })

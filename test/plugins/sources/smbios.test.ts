@@ -137,8 +137,8 @@ describe('smbios', () => {
   })
 
   test('is detected where firmware says something, and says what is missing elsewhere', async () => {
-    expect(await detectSmbios(await plant(undefined))).toEqual({ config: {} })
-    expect(await detectSmbios('/nowhere')).toEqual({
+    expect(detectSmbios(await plant(undefined))).toEqual({ config: {} })
+    expect(detectSmbios('/nowhere')).toEqual({
       leftOut: 'neither SMBIOS nor a device tree in /nowhere says what this machine is',
     })
   })
