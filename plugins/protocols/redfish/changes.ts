@@ -41,10 +41,7 @@ export function changesOf(components: readonly Component[], memory: Memory): Cha
   }
   return {
     entries,
-    remember: () => {
-      for (const [key, state] of known) memory.setState(key, state)
-      return known.length > 0
-    },
+    remember: () => known.filter(([key, state]) => memory.setState(key, state)).length > 0,
   }
 }
 

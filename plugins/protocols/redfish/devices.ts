@@ -18,8 +18,8 @@ export class Devices {
   readonly #fixed: string | undefined
   readonly #fallback: string
   readonly known: KnownDevices
-  #bySystem = new Map<string, Device>()
-  #systemOf = new Map<string, string>()
+  readonly #bySystem = new Map<string, Device>()
+  readonly #systemOf = new Map<string, string>()
   #main: Device
 
   /** @param fixed The one that the configuration names for everything. @param fallback Where nothing names one. */
@@ -35,8 +35,8 @@ export class Devices {
     const of = (type: string) => resources.filter((one) => one.type === type)
     const systems = of('ComputerSystem')
     const chassis = new Map(of('Chassis').map((one) => [one.path, one.body]))
-    this.#bySystem = new Map(systems.map(({ path, body }) => [path, this.#deviceOf(path, body, chassis)]))
-    this.#systemOf = new Map()
+    // A system that does not answer for once is no reason to speak of another device.
+    for (const { path, body } of systems) this.#bySystem.set(path, this.#deviceOf(path, body, chassis))
     for (const [path, body] of chassis) {
       const system = systemOfChassis(path, body, chassis)
       if (system !== undefined) this.#systemOf.set(path, system)
@@ -55,12 +55,6 @@ export class Devices {
     return this.#bySystem.get(owner) ?? this.#bySystem.get(this.#systemOf.get(owner) ?? '') ?? this.#main
   }
 
-  /** All of them, the main one first. */
-  all(): Device[] {
-    const found = new Map([this.#main, ...this.#bySystem.values()].map((one) => [one.id, one]))
-    return [...found.values()]
-  }
-
   #deviceOf(path: string, body: Json, chassis: ReadonlyMap<string, Json>): Device {
     const inChassis = linksOf(body, 'Chassis').map((one) => chassis.get(one)?.SerialNumber)
     const found = nameFrom([body.SerialNumber, ...inChassis], [body.UUID])
@@ -72,7 +66,8 @@ export class Devices {
   /** Where the service shows no system. */
   #alone(chassis: ReadonlyMap<string, Json>, root: Json): Device {
     const serials = [...chassis.values()].map(({ SerialNumber }) => SerialNumber)
-    const id = this.#fixed ?? this.#remember('/', nameFrom(serials, [root.UUID]))
+    const [before] = Object.values(this.known)
+    const id = this.#fixed ?? before ?? this.#remember('/', nameFrom(serials, [root.UUID]))
     return { id, name: undefined, isDpu: false }
   }
 

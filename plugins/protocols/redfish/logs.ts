@@ -1,5 +1,6 @@
 // Reads the log services of a BMC: what is new since the cursor, each entry once, over restarts, cleared and rotated logs
 // and clocks that jump. An entry is known by what it says, not by its number: numbers begin anew.
+import { isDeepStrictEqual } from 'node:util'
 import type { Emit } from '../../contract/define.ts'
 import { RetryableError, messageOf } from '../../contract/errors.ts'
 import type { RedfishClient } from './client.ts'
@@ -25,6 +26,7 @@ export interface LogReaderOptions {
 /** Entries of one log that are read at one time; the rest comes with the next reading. */
 const mostEntries = 20_000
 const mostPages = 400
+const mostLogs = 100
 /** Acknowledged together, so that a kill repeats no more. */
 const chunk = 250
 /** Below it a log is read whole: it costs no more than asking for its end. */
@@ -47,7 +49,10 @@ export class LogReader {
 
   /** New entries of all logs, emitted and kept in mind. @param whole Also logs that seem unchanged, from their beginning. */
   async read(services: readonly Resource[], whole: boolean, signal: AbortSignal): Promise<void> {
-    for (const service of services) {
+    if (services.length > mostLogs) {
+      this.#options.tell('logs', `there are ${services.length}; the first ${mostLogs} are read`)
+    }
+    for (const service of services.slice(0, mostLogs)) {
       if (signal.aborted) return
       try {
         await this.#readLog(service, whole, signal)
@@ -76,11 +81,10 @@ export class LogReader {
     await this.#tell(path, ordered, present, signal)
     if (signal.aborted) return
     const last = found.entries.at(-1)?.key
-    memory.setLog(path, {
-      seen: lastOf(memory.log(path).seen, last),
-      ...(newest === undefined ? {} : { newest }),
-    })
-    if (ordered.length > 0 || newest !== cursor.newest || found.isWhole) await memory.save()
+    const now = { seen: lastOf(memory.log(path).seen, last), ...(newest === undefined ? {} : { newest }) }
+    memory.setLog(path, now)
+    // What is as it was is not written again: flash wears out.
+    if (!isDeepStrictEqual(now, { ...cursor })) await memory.save()
   }
 
   /** Emits, then remembers, chunk by chunk. */

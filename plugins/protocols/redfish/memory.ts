@@ -30,6 +30,7 @@ const mostEvents = 1000
 /** A checkpoint may have 1 MiB: keys take 12 bytes, a state about 100. */
 const mostKeys = 40_000
 const mostStates = 2000
+const mostReports = 500
 
 export class Memory {
   readonly #checkpoint: Checkpoint
@@ -77,23 +78,24 @@ export class Memory {
     }
   }
 
-  /** Logs that are gone are forgotten. */
-  keepLogs(paths: ReadonlySet<string>): void {
-    for (const path of Object.keys(this.#held.logs)) if (!paths.has(path)) delete this.#held.logs[path]
-  }
-
   state(of: string): string | undefined {
     return this.#held.states[of]
   }
-  setState(of: string, value: string): void {
-    if (this.#held.states[of] === undefined && Object.keys(this.#held.states).length >= mostStates) return
-    this.#held.states[of] = value
+  /** False where there is no room for it, or it is known. */
+  setState(of: string, value: string): boolean {
+    const { states } = this.#held
+    if (states[of] === value || (states[of] === undefined && Object.keys(states).length >= mostStates))
+      return false
+    states[of] = value
+    return true
   }
 
   report(path: string): bigint {
     return BigInt(this.#held.reports[path] ?? 0)
   }
   setReport(path: string, through: bigint): void {
+    const { reports } = this.#held
+    if (reports[path] === undefined && Object.keys(reports).length >= mostReports) return
     this.#held.reports[path] = String(through)
   }
 

@@ -44,6 +44,8 @@ const mostBytes = 16 * 1024 * 1024
 export class Transport {
   readonly #options: TransportOptions
   readonly #agent: http.Agent
+  /** Connections that have shown their certificate. */
+  readonly #secured = new WeakSet<TLSSocket>()
 
   constructor(options: TransportOptions) {
     this.#options = options
@@ -125,11 +127,12 @@ export class Transport {
     const { fingerprint } = this.#options.tls
     const check = () => {
       const wrong = fingerprint === undefined ? undefined : pinFault(socket, fingerprint)
+      if (!wrong) this.#secured.add(socket)
       if (wrong) request.destroy(wrong)
       else request.end(body)
     }
-    // A kept connection has shown its certificate before; `connecting` ends before the handshake does.
-    if (socket.getProtocol() === null || socket.getCipher() === undefined) socket.once('secureConnect', check)
+    // A kept connection has shown its certificate before.
+    if (!this.#secured.has(socket)) socket.once('secureConnect', check)
     else check()
   }
 

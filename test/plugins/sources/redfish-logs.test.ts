@@ -126,6 +126,19 @@ describe.skipIf(!capturesAreHere)(`logs of redfish${needed}`, () => {
     expect(service.requests.filter((one) => one.includes('EventLog'))).toEqual([`GET ${eventLog}`])
   })
 
+  test('that bring nothing new write no checkpoint: flash wears out', async () => {
+    const service = await serve()
+    plant(service, [entry(1), entry(2)])
+    const { rest, clock, context } = watch(service, { config: { ...onlyEventLog, interval: '1h' } })
+    await rest()
+    const { saved } = context
+    context.saved = undefined
+    await clock.advance(600_000)
+    await rest()
+    expect(saved).toContain('"seen":["')
+    expect(context.saved).toBeUndefined()
+  })
+
   test('that fail do not keep others from being read', async () => {
     const service = await serve()
     service.faults.status = { path: /EventLog/, status: 500 }

@@ -119,7 +119,7 @@ describe.skipIf(!capturesAreHere)(`redfish${needed}`, () => {
   test('keeps a device when its BMC forgets the serial number, and takes the one that the configuration names', async () => {
     const service = await serve()
     const system = service.read('/redfish/v1/Systems/Bluefield') ?? {}
-    const { reading, next } = watch(service, { config: { discovery: '30s' } })
+    const { reading, next, context } = watch(service, { config: { discovery: '30s' } })
     const devicesOf = (points: readonly PlainPoint[]) => [
       ...new Set(points.map(({ resource }) => resource['host.id'])),
     ]
@@ -130,6 +130,9 @@ describe.skipIf(!capturesAreHere)(`redfish${needed}`, () => {
       service.changed.set(path, { ...service.read(path), SerialNumber: 'NA' })
     }
     expect(devicesOf(await next())).toEqual(['mt2313xz0l2p'])
+    service.faults.status = { path: /Systems$/, status: 404 }
+    expect(devicesOf(await next())).toEqual(['mt2313xz0l2p'])
+    expect(devicesOf(await watch(service, { saved: context.saved }).reading())).toEqual(['mt2313xz0l2p'])
     expect(devicesOf(await watch(service, { config: { device: 'dpu-7' } }).reading())).toEqual(['dpu-7'])
   })
 
