@@ -5,7 +5,7 @@ import * as z from 'zod'
 import type { Batch } from '../contract/batch.ts'
 import { defineExporter } from '../contract/define.ts'
 import type { Context, Exporter } from '../contract/define.ts'
-import { PermanentError } from '../contract/errors.ts'
+import { PermanentError, RetryableError } from '../contract/errors.ts'
 import { address, duration, tls } from '../contract/settings.ts'
 import { clientTls } from '../protocols/otlp/delivery.ts'
 import { printHost } from '../protocols/otlp/listen.ts'
@@ -62,16 +62,19 @@ function create(config: Config, context: Context): Exporter {
       if (batch.header.count === 0) return { rejected: 0 }
       if (batch.signal === 'traces') throw new PermanentError('PEER_REFUSED', 'spans have no place in syslog')
       const { promise, reject } = Promise.withResolvers<never>()
-      const limit = AbortSignal.any([signal, AbortSignal.timeout(timeout)])
-      const giveUp = (): void => reject(limit.reason as Error)
-      limit.addEventListener('abort', giveUp, { once: true })
+      const giveUp = (): void => reject(signal.reason as Error)
+      signal.addEventListener('abort', giveUp, { once: true })
+      const timer = setTimeout(() => {
+        reject(new RetryableError('PEER_TIMEOUT', `the server did not take a batch within ${timeout} ms`))
+      }, timeout)
       try {
         const sent = client.write(encodeMessages(batch, config))
         sent.catch(() => undefined)
         await Promise.race([sent, promise])
         return { rejected: 0 }
       } finally {
-        limit.removeEventListener('abort', giveUp)
+        clearTimeout(timer)
+        signal.removeEventListener('abort', giveUp)
       }
     },
     async run(signal) {

@@ -33,11 +33,17 @@ export class StreamClient {
 
   /**
    * Resolves when the system has taken the bytes, which does not say that the peer has read them.
-   * @throws RetryableError PEER_UNREACHABLE, PEER_TIMEOUT.
+   * @throws RetryableError PEER_UNREACHABLE, PEER_TIMEOUT, PEER_OVERLOADED.
    */
   async write(bytes: Uint8Array): Promise<void> {
     if (this.#isClosed) throw new RetryableError('STOPPING', 'the exporter stops')
     const socket = await (this.#socket ??= this.#open())
+    // Batches that are tried again must not pile up before a peer that reads nothing.
+    if (socket.writableLength > unreadBytes) {
+      throw new RetryableError('PEER_OVERLOADED', 'the peer does not read what it is sent', {
+        retryAfterMs: 1000,
+      })
+    }
     const { promise, resolve, reject } = Promise.withResolvers<void>()
     socket.write(bytes, (cause) => {
       if (cause) reject(new RetryableError('PEER_UNREACHABLE', 'the connection was lost', { cause }))
@@ -115,5 +121,6 @@ export class StreamClient {
 }
 
 const closeMs = 1000
+const unreadBytes = 4 * 1024 * 1024
 // A server name is never an address (RFC 6066).
 const isName = (host: string): boolean => /[a-z]/i.test(host) && !host.includes(':')

@@ -152,13 +152,14 @@ class Connections {
         isBusy = true
         stream.push(chunk)
         for (let message = stream.next(); message; message = stream.next()) {
+          const whole = message
           if (greeting && key !== undefined) {
-            const { accepted, bytes } = pong(message, greeting, key, hostname())
+            const { accepted, bytes } = pong(whole, greeting, key, hostname())
             socket.write(bytes)
             if (!accepted)
               throw new PermanentError('PERMISSION_DENIED', 'the sender does not know the shared key')
             greeting = undefined
-          } else await this.#room(() => this.#take(message as Buffer, socket))
+          } else await this.#room(() => this.#take(whole, socket))
         }
         isBusy = false
       }

@@ -86,7 +86,8 @@ export class FormatDecoder {
   /** `name` begins the names of metrics that JSON makes, `attributes` are put on all that are no line protocol. */
   take(payload: Buffer, name: string, attributes: Readonly<Record<string, string>> = {}): Decoded {
     const now = this.#context.clock.nowUnixNano()
-    switch (this.#options.format) {
+    const { format } = this.#options
+    switch (format) {
       case 'line_protocol': {
         const { records, refused, first } = this.#lines.take(payload, precisions.ns ?? 1e9, now)
         const reason = first && `line ${first.line}: ${first.reason} (${first.excerpt})`
@@ -98,6 +99,8 @@ export class FormatDecoder {
         return this.#text(payload, attributes, now)
       case 'json':
         return this.#documents(payload, name, attributes, now)
+      default:
+        return format satisfies never
     }
   }
 

@@ -146,7 +146,7 @@ function flatten(
   points: [string, number][],
   texts: [string, string][],
 ): void {
-  for (const [key, value] of Object.entries(json) as [string, AttributeValue | null][]) {
+  for (const [key, value] of Object.entries<AttributeValue | null>(json)) {
     if (key === without) continue
     const here = path === '' ? key : `${path}.${key}`
     if (typeof value === 'number') points.push([here, value])

@@ -102,6 +102,23 @@ describe('the syslog exporter', () => {
     expect(server.messages()).toHaveLength(1)
   })
 
+  test('a server that reads nothing is given up on, and the batch kept', async () => {
+    const server = createServer((socket) => {
+      socket.on('error', () => undefined)
+      socket.pause()
+    })
+    const { endpoint, close } = await listen(server, 'secureConnection')
+    onTestFinished(close)
+    const exporter = start({ endpoint, transport: 'tcp', timeout: '200ms', max_length: 262_144 })
+    const batch = sampleBatch(sampleLogs(Array.from({ length: 60 }, () => ({ body: 'x'.repeat(200_000) }))))
+    await expect(exporter.export(batch, never)).rejects.toMatchObject({
+      name: 'RetryableError',
+      code: 'PEER_TIMEOUT',
+    })
+    // Tried again, it does not pile up.
+    await expect(exporter.export(batch, never)).rejects.toMatchObject({ code: 'PEER_OVERLOADED' })
+  })
+
   test('connects anew after its connection was lost', async () => {
     const server = await listen(createServer(), 'connection')
     onTestFinished(server.close)

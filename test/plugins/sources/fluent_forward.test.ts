@@ -72,7 +72,7 @@ async function open(port: number): Promise<Socket & { heard: () => unknown[] }> 
 /** The last words that its types ask for may be left out. */
 const endOf = (sender: ReturnType<typeof fluent.createFluentSender>): Promise<void> =>
   new Promise((resolve) => {
-    sender.end(undefined as never, undefined as never, () => resolve())
+    sender.end(undefined as never, undefined, () => resolve())
   })
 
 const reader = () =>

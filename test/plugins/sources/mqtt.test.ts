@@ -43,7 +43,7 @@ afterAll(async () => {
 
 conformsToSource(mqtt, () => ({ urls: [url], topics: ['conformance/#'] }), {
   outstanding: 64,
-  context: () => ({ clock: realClock, id: `conformance-${crypto.randomUUID()}` }) as never,
+  context: () => ({ clock: realClock, id: `conformance-${crypto.randomUUID()}` }),
   provoke: async ({ context }) => {
     await context.whenReady
     await publisher.publishAsync('conformance/fan', '{"rpm":4200}', { qos: 1 })
