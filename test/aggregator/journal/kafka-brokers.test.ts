@@ -15,6 +15,7 @@ const status = (state: string) => JSON.stringify({ state, collector: 'dpu-1', in
 async function brokerAt(place: { prefix: string; group: string }, name: string) {
   const journal = await openTestKafka(place)
   const heard: string[] = []
+  const reported: string[] = []
   const broker: Broker = await startBroker({
     root: 'dpulse',
     listen: [{ host: '127.0.0.1', port: 0 }],
@@ -28,13 +29,15 @@ async function brokerAt(place: { prefix: string; group: string }, name: string) 
         const { state } = JSON.parse(Buffer.from(payload).toString()) as { state: string }
         return heard.push(`${collector} ${state}`) > 0
       },
+      onReported: (collector, payload) =>
+        void reported.push(`${collector} ${Buffer.from(payload).toString()}`),
     },
   })
   const close = async () => {
     await broker[Symbol.asyncDispose]()
     await journal[Symbol.asyncDispose]()
   }
-  return { broker, heard, close }
+  return { broker, heard, reported, close }
 }
 
 async function clientOf({ port }: Broker, will = false): Promise<MqttClient> {
@@ -85,6 +88,7 @@ test('retained state and who is online are the same in the brokers of two aggreg
   await vi.waitFor(() => expect(one.broker.counters.connections).toBe(0), 30_000)
   await one.broker.publish('dpulse/dpu-1/config/reported', 'last', { retain: true })
   await vi.waitFor(() => expect(seen.at(-1)).toContain('last'), 30_000)
+  expect(other.reported).toEqual(['dpu-1 last'])
   expect(seen.filter((line) => line.includes('offline'))).toEqual([])
   expect(kept(other, topic)).toEqual([status('online')])
 
