@@ -3,7 +3,8 @@
 import * as z from 'zod'
 import { PermanentError, RetryableError, messageOf } from '../../contract/errors.ts'
 import type { Context, Emit } from '../../contract/define.ts'
-import { emitAll } from '../bmc/hand-over.ts'
+import { emitInGroups } from '../lines/batches.ts'
+import { loadCursor } from '../cursors.ts'
 import { onceEach, resourceOf } from '../bmc/resource.ts'
 import { deviceFromHostId } from '../otlp/device.ts'
 import { selects } from '../proc-selection.ts'
@@ -86,10 +87,8 @@ class Watcher {
   }
 
   async run(): Promise<void> {
-    const { clock, checkpoint, log } = this.#context
-    const loaded = cursorShape.safeParse((await checkpoint.load()) ?? {})
-    if (loaded.success) this.#cursor = loaded.data
-    else log.warn('the checkpoint cannot be read; the event log is read from its beginning')
+    const { clock, log } = this.#context
+    this.#cursor = (await loadCursor(this.#context, cursorShape)) ?? { seen: [] }
     let failures = 0
     let logMs = -Infinity
     let isFirst = true
@@ -135,7 +134,7 @@ class Watcher {
       frus: this.#frus,
       isOn: isOn === undefined ? undefined : isOn === 'on',
     }
-    await emitAll(encodeStatus(status, this.#about()), this.#emit, this.#signal)
+    await emitInGroups(this.#emit, encodeStatus(status, this.#about()))
   }
 
   /** The device that the BMC belongs to; what was known once stays known while it does not say. */
@@ -174,7 +173,7 @@ class Watcher {
   async #tellEvents(events: readonly { record: SelRecord; meaning: SelMeaning }[]): Promise<void> {
     const last = events.at(-1)?.record
     if (!last) return
-    await emitAll(encodeEvents(events, this.#about()), this.#emit, this.#signal)
+    await emitInGroups(this.#emit, encodeEvents(events, this.#about()))
     const keys = events.map(({ record }) => record.key)
     this.#cursor.seen = [...this.#cursor.seen, ...keys].slice(-mostSeen)
     this.#cursor.last = { id: last.id, raw: last.raw }

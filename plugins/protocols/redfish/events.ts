@@ -5,7 +5,7 @@ import type { Context, Emit } from '../../contract/define.ts'
 import type { RedfishClient } from './client.ts'
 import { encodeEntries, entryOf } from './entries.ts'
 import type { EncodeOptions } from './entries.ts'
-import { emitAll } from '../bmc/hand-over.ts'
+import { emitInGroups } from '../lines/batches.ts'
 import { inside, linkOf, objectsOf } from './json.ts'
 import type { Json } from './json.ts'
 import type { Memory } from './memory.ts'
@@ -36,7 +36,7 @@ export async function followEvents(options: EventOptions, signal: AbortSignal): 
   if (mode === 'poll' || path === undefined) return
   const got = await client.get(path, signal)
   if (got.is !== 'found' || got.body.ServiceEnabled === false) return
-  const taker = new Taker(options, path, signal)
+  const taker = new Taker(options, path)
   const opened = () => void options.readLogs().catch(() => undefined)
   const stream = linkOf(got.body.ServerSentEventUri)
   if (stream !== undefined && mode !== 'push') {
@@ -84,14 +84,12 @@ async function attempt(
 class Taker {
   readonly #options: EventOptions
   readonly #service: string
-  readonly #signal: AbortSignal
   #turn: Promise<void> = Promise.resolve()
   #waiting = 0
 
-  constructor(options: EventOptions, service: string, signal: AbortSignal) {
+  constructor(options: EventOptions, service: string) {
     this.#options = options
     this.#service = service
-    this.#signal = signal
   }
 
   /** Resolves when what it tells is safe. */
@@ -115,7 +113,7 @@ class Taker {
         .map((one) => entryOf(one, this.#service))
         // What is sent again after a break was told before.
         .filter(({ match }) => !hasTold(match) && !memory.isEvent(match))
-      await emitAll(encodeEntries(entries, encoding()), emit, this.#signal)
+      await emitInGroups(emit, encodeEntries(entries, encoding()))
       memory.addEvents(entries.map(({ match }) => match))
     }
     if (id !== undefined) memory.lastEventId = id

@@ -6,7 +6,7 @@ import { RetryableError, messageOf } from '../../contract/errors.ts'
 import type { RedfishClient } from './client.ts'
 import { encodeEntries, entryOf } from './entries.ts'
 import type { EncodeOptions, Entry } from './entries.ts'
-import { emitAll } from '../bmc/hand-over.ts'
+import { emitInGroups } from '../lines/batches.ts'
 import { inside, linkOf, objectsOf } from './json.ts'
 import type { Json } from './json.ts'
 import type { Memory } from './memory.ts'
@@ -101,7 +101,7 @@ export class LogReader {
       this.#remember(some)
       // What came as an event has been told.
       const untold = some.filter(({ match }) => !memory.takeEvent(match))
-      await emitAll(encodeEntries(untold, encoding()), emit, signal)
+      await emitInGroups(emit, encodeEntries(untold, encoding()))
       memory.setLog(path, { seen: [...memory.log(path).seen, ...some.map(({ key }) => key)] })
       await memory.save()
     }

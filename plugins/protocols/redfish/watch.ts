@@ -2,7 +2,7 @@
 // reports beside. Runs until it is aborted; what fails for longer is the runtime's to start again.
 import { RetryableError, messageOf } from '../../contract/errors.ts'
 import type { Context, Emit } from '../../contract/define.ts'
-import { emitAll } from '../bmc/hand-over.ts'
+import { emitInGroups } from '../lines/batches.ts'
 import { onceEach, resourceOf } from '../bmc/resource.ts'
 import { selects } from '../proc-selection.ts'
 import { changesOf } from './changes.ts'
@@ -119,7 +119,7 @@ class Watcher {
     }
     const changes = changesOf(survey.components, this.#memory)
     const records = [...encodeEntries(changes.entries, encoding), ...encodeSurvey(survey, options)]
-    await emitAll(records, this.#emit, this.#signal)
+    await emitInGroups(this.#emit, records)
     if (changes.remember()) await this.#memory.save()
   }
 
@@ -203,7 +203,7 @@ class Watcher {
       sensors,
     })
     if (report.records.length === 0) return
-    await emitAll(report.records, this.#emit, this.#signal)
+    await emitInGroups(this.#emit, report.records)
     report.remember()
     await this.#memory.save()
   }
