@@ -147,7 +147,11 @@ export async function main(options: ProgramOptions): Promise<void> {
     book: accounts,
     writer: {
       streams,
-      between: (look) => writer.between(look),
+      between: async (look) => {
+        // What is stored and not yet saved would be missing on both sides. An outage of Kafka must not hold the answer.
+        if (handover) await Promise.race([handover.flush(), clock.delay(1000, signal).catch(() => undefined)])
+        return writer.between(look)
+      },
       get position() {
         return shared && !storeKeepsState ? shared.position() : writer.position
       },

@@ -172,8 +172,13 @@ export class KafkaTables {
 
   /** Resolves when all before the offset has been read. @throws RetryableError when it does not come. */
   async reach(name: TableName, partition: number, end: number, timeoutMs = syncMs): Promise<void> {
-    if (await this.#passed(this.#of(name).topic, partition, end, timeoutMs)) return
+    if (await this.passed(name, partition, end, timeoutMs)) return
     throw new RetryableError('PEER_TIMEOUT', `the table ${name} was not read within ${timeoutMs / 1000} s`)
+  }
+
+  /** False where not all before the offset has been read in time. */
+  passed(name: TableName, partition: number, end: number, timeoutMs: number): Promise<boolean> {
+    return this.#passed(this.#of(name).topic, partition, end, timeoutMs)
   }
 
   async #passed(topic: string, partition: number, end: number, timeoutMs: number): Promise<boolean> {

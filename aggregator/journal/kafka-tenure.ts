@@ -20,6 +20,7 @@ export interface TenureOptions {
 
 const transactionMs = 30_000
 const timeoutMs = 8000
+const echoMs = 500
 const stateTables = ['dpulse_state', 'dpulse_ledger'] as const satisfies TableName[]
 
 type Message = { key: string; value: Buffer | null; partition: number }
@@ -88,11 +89,15 @@ export class Tenure {
     })
     const mark = { key: positionMark, value: Buffer.from(JSON.stringify(position)), partition }
     try {
-      await this.#transact(
+      const ends = await this.#transact(
         new Map([
           [tables.topic('dpulse_ledger'), accounts.map(message)],
           [tables.topic('dpulse_state'), [...streams.map(message), mark]],
         ]),
+      )
+      // It is safe already; whoever asks next is told of it.
+      await Promise.all(
+        stateTables.map((name) => tables.passed(name, partition, ends.get(tables.topic(name)) ?? 0, echoMs)),
       )
       return true
     } catch (error) {
