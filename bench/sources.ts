@@ -11,19 +11,15 @@ import os, { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import process from 'node:process'
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { Cost } from '../plugins/document.ts'
 import { plugins } from '../plugins/index.ts'
 import { inputOf } from './measure/inputs.ts'
 import type { Input } from './measure/inputs.ts'
 import { printTable } from './measure/process.ts'
 import type { Passing, Standing } from './measure/source.ts'
 
-/** What a source costs, as it stands in results/sources.json. */
-interface Cost {
-  per: 'reading' | 'record'
-  /** Of a reading: records that it gave, the median. */
-  records?: number
-  /** CPU, microseconds: the median, and between which values it was. */
-  micros: number
+/** The median, and between which values it was. */
+interface Measured extends Cost {
   least: number
   most: number
 }
@@ -36,7 +32,8 @@ const recordsOfRound = 5000
 const passing = 60_000
 const results = join(import.meta.dirname, 'results')
 
-const median = (values: readonly number[]): number => values.toSorted((a, b) => a - b)[values.length >> 1] ?? 0
+const median = (values: readonly number[]): number =>
+  values.toSorted((a, b) => a - b)[values.length >> 1] ?? 0
 
 async function ask(child: ChildProcess, ms: number): Promise<Standing> {
   const message: Passing = { ms }
@@ -62,7 +59,7 @@ async function read(child: ChildProcess, intervalMs: number): Promise<Standing> 
   return ask(child, intervalMs)
 }
 
-async function measure({ config, feed }: Input, name: string, intervalMs: number): Promise<Cost> {
+async function measure({ config, feed }: Input, name: string, intervalMs: number): Promise<Measured> {
   const child = fork(join(import.meta.dirname, 'measure/source.ts'), [name, JSON.stringify(config)])
   try {
     let [before] = (await once(child, 'message')) as [Standing]
@@ -98,8 +95,10 @@ function intervalOf(config: unknown): number {
 }
 
 const asked = process.argv.slice(2)
-const sources = plugins.filter((one) => one.kind === 'source' && (asked.length === 0 || asked.includes(one.name)))
-const costs: Record<string, Cost> = {}
+const sources = plugins.filter(
+  (one) => one.kind === 'source' && (asked.length === 0 || asked.includes(one.name)),
+)
+const costs: Record<string, Measured> = {}
 for (const { name, config } of sources) {
   const folder = mkdtempSync(join(tmpdir(), 'dpulse-bench-'))
   await using open = new AsyncDisposableStack()

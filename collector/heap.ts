@@ -13,6 +13,8 @@ const youngGarbage = 16 * MiB
 const oldGarbage = 32 * MiB
 /** Of a limit, one part in so many. */
 const parts = { young: 24, old: 14 }
+/** After a start, and then as often where little comes in. */
+const tidyMs = { first: 15_000, every: 600_000 }
 /** Collecting takes at most this part of the CPU that there is. */
 const mostTime = 0.1
 
@@ -83,6 +85,19 @@ export class Heap {
     this.#notBeforeMs = nowMs + tookMs + tookMs / this.#mostTime
     this.#old = this.#young = process.memoryUsage().arrayBuffers
     return true
+  }
+
+  /**
+   * Until aborted. What a start leaves behind stays for hours where little comes in: V8 then sees no reason to look, and
+   * keeps room for young objects as if the next start were due.
+   */
+  async tidy(signal: AbortSignal): Promise<void> {
+    try {
+      await this.#clock.delay(tidyMs.first, signal)
+    } catch {
+      return
+    }
+    await this.#clock.every(tidyMs.every, signal, () => void this.collect())
   }
 
   #run(type: 'minor' | 'major'): void {

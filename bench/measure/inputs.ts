@@ -2,7 +2,15 @@
 // collector with all of them at once reads in its test.
 import { execFileSync } from 'node:child_process'
 import { once } from 'node:events'
-import { appendFileSync, chmodSync, existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  appendFileSync,
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { createServer as createHttpServer } from 'node:http'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { createServer } from 'node:net'
@@ -56,7 +64,13 @@ async function serveHttp(answer: Answer, open: AsyncDisposableStack, path?: stri
 /** A Podman with one container, as it answered. */
 async function podman(path: string, open: AsyncDisposableStack): Promise<string> {
   const of = (name: string): Buffer => readFileSync(join(fixtures, 'containers', name))
-  const [list, stats, inspect, logs, events] = ['list.json', 'stats.json', 'inspect.json', 'logs.bin', 'events.txt'].map(of)
+  const [list, stats, inspect, logs, events] = [
+    'list.json',
+    'stats.json',
+    'inspect.json',
+    'logs.bin',
+    'events.txt',
+  ].map(of)
   const answer: Answer = ({ url = '' }, response) => {
     if (url.startsWith('/containers/json')) response.end(list)
     else if (url === '/version') response.end('{}')
@@ -86,14 +100,15 @@ async function spdk(path: string, open: AsyncDisposableStack): Promise<string> {
   return path
 }
 
-const journalRemote = ['/usr/lib/systemd/systemd-journal-remote', '/lib/systemd/systemd-journal-remote'].find(existsSync)
+const journalRemote = ['/usr/lib/systemd/systemd-journal-remote', '/lib/systemd/systemd-journal-remote'].find(
+  existsSync,
+)
 
 /** A journal in a folder of its own, that grows by entries of a real one. */
 function journal(directory: string): Input {
-  const entry = (/\n\n?(__CURSOR=[^]*?\n)\n/.exec(`\n${fixture('journald/export.bin')}`)?.[1] ?? '').replaceAll(
-    /^__(CURSOR|SEQNUM|SEQNUM_ID)=.*\n/gm,
-    '',
-  )
+  const entry = (
+    /\n\n?(__CURSOR=[^]*?\n)\n/.exec(`\n${fixture('journald/export.bin')}`)?.[1] ?? ''
+  ).replaceAll(/^__(CURSOR|SEQNUM|SEQNUM_ID)=.*\n/gm, '')
   let made = 0
   const add = (input: string): void => {
     const line = ['-o', join(directory, 'bench.journal'), '--split-mode=none', '-']
@@ -127,7 +142,9 @@ const makers: Readonly<Record<string, Maker>> = {
   dpdk: async (_, open) => {
     const problem = recordedProblem()
     if (problem !== undefined) return problem
-    return { config: { sockets: [open.use(await startRecorded(join(fixtures, 'dpdk/testpmd.json'))).socket] } }
+    return {
+      config: { sockets: [open.use(await startRecorded(join(fixtures, 'dpdk/testpmd.json'))).socket] },
+    }
   },
   exec: () => ({ config: { command: ['/bin/cat', join(fixtures, 'influx/telegraf.lp')], interval: '10s' } }),
   file: (folder) => {
@@ -155,7 +172,8 @@ const makers: Readonly<Record<string, Maker>> = {
     const login = { username: ipmiUser.name, password: { env: passwordName }, cipher_suite: 3 }
     return { config: { host: sim.host, port: sim.port, ...login } }
   },
-  journald: (folder) => (journalRemote === undefined ? 'systemd-journal-remote is not installed' : journal(folder)),
+  journald: (folder) =>
+    journalRemote === undefined ? 'systemd-journal-remote is not installed' : journal(folder),
   kmsg: (folder) => {
     const path = join(folder, 'kmsg')
     writeFileSync(path, '')
@@ -208,7 +226,11 @@ const makers: Readonly<Record<string, Maker>> = {
 }
 
 /** The input of a source, in a folder that is its own; or why there is none on this machine. */
-export async function inputOf(name: string, folder: string, open: AsyncDisposableStack): Promise<Input | string> {
+export async function inputOf(
+  name: string,
+  folder: string,
+  open: AsyncDisposableStack,
+): Promise<Input | string> {
   const make = makers[name]
   if (!make) return 'bench/measure/inputs.ts has none'
   mkdirSync(folder, { recursive: true })

@@ -23,7 +23,10 @@ export function familyOf(pid: number): number[] {
 export function helperCpuSeconds(pid: number): number {
   const seconds = familyOf(pid).map((one) => {
     const stat = unlessGone(() => readFileSync(`/proc/${one}/stat`, 'latin1')) ?? ''
-    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ').map(Number)
+    const fields = stat
+      .slice(stat.lastIndexOf(')') + 2)
+      .split(' ')
+      .map(Number)
     const ended = (fields[13] ?? 0) + (fields[14] ?? 0)
     return (ended + (one === pid ? 0 : (fields[11] ?? 0) + (fields[12] ?? 0))) / 100
   })

@@ -20,7 +20,11 @@ const linesOf = (text: string, count: number): string[] => {
 const portOf = (address: string): number => Number(/:(\d+)(?!.*:\d)/.exec(address)?.[1])
 
 async function post(url: string, body: Buffer | string, type: string): Promise<void> {
-  const answer = await fetch(url, { method: 'POST', headers: { 'Content-Type': type }, body: Buffer.from(body) })
+  const answer = await fetch(url, {
+    method: 'POST',
+    headers: { 'Content-Type': type },
+    body: Buffer.from(body),
+  })
   if (!answer.ok) throw new Error(`${url} answers ${answer.status}: ${await answer.text()}`)
 }
 
@@ -31,7 +35,11 @@ function otlp(): Input {
     config: { http: '127.0.0.1:0', grpc: false },
     feed: async (count, address) => {
       for (let request = 0; request < count / perRequest; request++) {
-        await post(`http://127.0.0.1:${portOf(address)}/v1/logs`, otlpOf('logs', base, sent++), 'application/x-protobuf')
+        await post(
+          `http://127.0.0.1:${portOf(address)}/v1/logs`,
+          otlpOf('logs', base, sent++),
+          'application/x-protobuf',
+        )
       }
     },
   }
@@ -73,7 +81,9 @@ function statsd(): Input {
       const socket = createSocket('udp4')
       for (let left = count / 10; left > 0; left--) {
         // In order, so that no buffer of the kernel overflows.
-        await new Promise((resolve) => socket.send(linesOf(text, 10).join('\n'), portOf(address), '127.0.0.1', resolve))
+        await new Promise((resolve) =>
+          socket.send(linesOf(text, 10).join('\n'), portOf(address), '127.0.0.1', resolve),
+        )
       }
       socket.close()
     },
@@ -89,7 +99,11 @@ function fluentForward(): Input {
       for (let sent = 0; sent < count; sent += 100) {
         const records = Array.from({ length: 100 }, (_, index) => [
           1_795_260_000,
-          { log: `link ${sent + index} of port ${index % 2} changed`, stream: 'stdout', pod: `flowd-${index % 7}` },
+          {
+            log: `link ${sent + index} of port ${index % 2} changed`,
+            stream: 'stdout',
+            pod: `flowd-${index % 7}`,
+          },
         ])
         socket.write(encode(['kube.flowd', records, { chunk: `c${sent}` }]))
         await once(socket, 'data')
@@ -116,7 +130,9 @@ async function mqtt(open: AsyncDisposableStack): Promise<Input> {
     config: { urls: [url], topics: ['bench/#'] },
     feed: async (count) => {
       for (let sent = 0; sent < count; sent++) {
-        await publisher.publishAsync(`bench/fan${sent % 4}`, `{"rpm":${4200 + (sent % 100)},"duty":0.4}`, { qos: 1 })
+        await publisher.publishAsync(`bench/fan${sent % 4}`, `{"rpm":${4200 + (sent % 100)},"duty":0.4}`, {
+          qos: 1,
+        })
       }
     },
   }

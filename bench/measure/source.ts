@@ -72,7 +72,8 @@ process.on('message', ({ ms }: Passing) => {
 })
 process.on('disconnect', () => {
   for (const { level, message, fields } of context.logged) {
-    if (level === 'error' || level === 'warn') process.stderr.write(`${name}: ${message} ${JSON.stringify(fields)}\n`)
+    if (level === 'error' || level === 'warn')
+      process.stderr.write(`${name}: ${message} ${JSON.stringify(fields)}\n`)
   }
   stop.abort()
   void run.catch(() => undefined).finally(() => process.exit(0))

@@ -1,6 +1,6 @@
 // What the bundled collector takes of a device when it watches all that can be watched: memory and CPU of the process and
 // of every helper that it runs.
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import process from 'node:process'
@@ -24,11 +24,15 @@ const measureMs = 40_000
 
 let directory = ''
 let packed: Packed
+/** A copy of Node: of what several programs map, each is charged a part, and on a device there is but this one. */
+let node = ''
 const open = new AsyncDisposableStack()
 
 beforeAll(() => {
   directory = mkdtempSync(join(tmpdir(), 'dpulse-footprint-'))
   packed = packInto(directory)
+  node = join(directory, 'node')
+  copyFileSync(process.execPath, node)
 }, 240_000)
 
 afterAll(async () => {
@@ -94,7 +98,7 @@ async function footprintOf(sources: Record<string, Settings>): Promise<Footprint
     data: join(data, 'collector'),
     portOffset,
     arguments: ['--config', file],
-    command: [process.execPath, join(packed.directory, 'dist/collector.js')],
+    command: [node, join(packed.directory, 'dist/collector.js')],
   })
   onTestFinished(() => collector.stop())
   const health = `http://127.0.0.1:${ports.collectorApi + portOffset}/api/health`
