@@ -1,7 +1,7 @@
 // `npm run bench sources [NAME …]`: CPU that a source takes for a reading, or for a record, its helpers included.
 //
-// Each runs in a process of its own over the input of its tests, beside nothing else: peers are in this process. Rounds of
-// readings (or records) are measured after others that warm it up; the figure is the median. Without names, the figures go
+// Each runs in a process of its own over the input of its tests; its peers are in this one. Rounds of readings (or records)
+// are measured after others that warm it up; the figure is the median. Without names they go to results/sources.txt, and
 // to results/sources.json, from which `node plugins/document.ts` makes the tables of sources.
 import { fork } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
@@ -15,7 +15,7 @@ import type { Cost } from '../plugins/document.ts'
 import { plugins } from '../plugins/index.ts'
 import { inputOf } from './measure/inputs.ts'
 import type { Input } from './measure/inputs.ts'
-import { printTable } from './measure/process.ts'
+import { alignedTable } from './measure/process.ts'
 import type { Passing, Standing } from './measure/source.ts'
 
 /** The median, and between which values it was. */
@@ -118,9 +118,15 @@ const rows = Object.entries(costs).map(([name, { per, records, micros, least, mo
   records === undefined ? '' : String(records),
 ])
 const machine = `${os.availableParallelism()} cores (${os.cpus()[0]?.model ?? 'unknown'}), Node ${process.versions.node}`
-process.stdout.write(`CPU on ${machine}; median and range of ${rounds} rounds\n\n`)
-printTable([['source', 'CPU', 'range', 'per', 'records of it'], ...rows])
+const said = [
+  `npm run bench sources, on ${machine}`,
+  `CPU, helpers included: median and range of ${rounds} rounds of ${readingsOfRound} readings or ${recordsOfRound} records`,
+  '',
+  ...alignedTable([['source', 'CPU', 'range', 'per', 'records of it'], ...rows]),
+]
+const text = `${said.join('\n')}\n`
+process.stdout.write(text)
 if (asked.length === 0) {
-  const text = JSON.stringify({ command: 'npm run bench sources', machine, sources: costs }, undefined, 2)
-  writeFileSync(join(results, 'sources.json'), `${text}\n`)
+  writeFileSync(join(results, 'sources.txt'), text)
+  writeFileSync(join(results, 'sources.json'), `${JSON.stringify({ sources: costs }, undefined, 2)}\n`)
 }

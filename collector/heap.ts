@@ -18,7 +18,12 @@ const tidyMs = { first: 15_000, every: 600_000 }
 /** Collecting takes at most this part of the CPU that there is. */
 const mostTime = 0.1
 
-type Collect = (options: { type: 'minor' | 'major'; execution: 'sync' }) => void
+interface Collection {
+  type: 'minor' | 'major'
+  /** Only that one shrinks the room of young objects. */
+  flavor?: 'last-resort'
+}
+type Collect = (options: Collection & { execution: 'sync' }) => void
 
 function exposed(): Collect | undefined {
   try {
@@ -70,16 +75,16 @@ export class Heap {
     this.#young = Math.min(this.#young, now)
     this.#old = Math.min(this.#old, now)
     if (now - this.#young < this.#youngGarbage) return
-    this.#run('minor')
+    this.#run({ type: 'minor' })
     this.#young = process.memoryUsage().arrayBuffers
     if (this.#young - this.#old >= this.#oldGarbage) this.collect()
   }
 
   /** All garbage now, unless that was done a moment ago; what is free goes back to the system. */
-  collect(): boolean {
+  collect(flavor?: Collection['flavor']): boolean {
     const nowMs = this.#clock.elapsedMs()
     if (nowMs < this.#notBeforeMs) return false
-    this.#run('major')
+    this.#run({ type: 'major', ...(flavor && { flavor }) })
     this.#trim?.()
     const tookMs = this.#clock.elapsedMs() - nowMs
     this.#notBeforeMs = nowMs + tookMs + tookMs / this.#mostTime
@@ -97,14 +102,14 @@ export class Heap {
     } catch {
       return
     }
-    await this.#clock.every(tidyMs.every, signal, () => void this.collect())
+    await this.#clock.every(tidyMs.every, signal, () => void this.collect('last-resort'))
   }
 
-  #run(type: 'minor' | 'major'): void {
+  #run(collection: Collection): void {
     if (!this.#isExposed) {
       this.#isExposed = true
       this.#collect = exposed()
     }
-    this.#collect?.({ type, execution: 'sync' })
+    this.#collect?.({ ...collection, execution: 'sync' })
   }
 }

@@ -152,8 +152,8 @@ export function pluginTables(plugins: readonly Definition[], costs: Costs): stri
 }
 
 const measured =
-  'CPU: user and system time on one core, helpers included, over the captured or real inputs of the tests; ' +
-  'the median of `npm run bench sources`, whose output is `bench/results/sources.txt`.'
+  'CPU of a reading, with how many records it gave, or of a record: user and system time, helpers included, over the ' +
+  'captured or real inputs of the tests, as `npm run bench sources` measures it (`bench/results/sources.txt`).'
 
 function describePlugin(plugin: Definition): string {
   const keys = configKeys(plugin.config).map(({ path, type, default: fallback, required, description }) => [

@@ -1,4 +1,4 @@
-// What a process costs, read from /proc: CPU time of all its threads, and its largest resident size.
+// What a process costs, read from /proc: CPU time of all its threads, memory, and the same of all that it started.
 import { readFileSync, readdirSync } from 'node:fs'
 
 /** Seconds of CPU (user and system, all threads) so far. The kernel counts in ticks of 10 ms. */
@@ -58,15 +58,19 @@ export function peakBytes(pid: number): number {
   return Number(line?.[1] ?? 0) * 1024
 }
 
-/** One aligned table; the first row is the head. */
-export function printTable(rows: readonly (readonly string[])[]): void {
+/** The lines of one table; the first row is the head. */
+export function alignedTable(rows: readonly (readonly string[])[]): string[] {
   const widths = (rows[0] ?? []).map((_, column) =>
     Math.max(...rows.map((row) => (row[column] ?? '').length)),
   )
-  for (const row of rows) {
+  return rows.map((row) => {
     const cells = row.map((cell, column) =>
       column === 0 ? cell.padEnd(widths[column] ?? 0) : cell.padStart(widths[column] ?? 0),
     )
-    process.stdout.write(`${cells.join('  ').trimEnd()}\n`)
-  }
+    return cells.join('  ').trimEnd()
+  })
+}
+
+export function printTable(rows: readonly (readonly string[])[]): void {
+  process.stdout.write(`${alignedTable(rows).join('\n')}\n`)
 }
