@@ -20,6 +20,7 @@ import process from 'node:process'
 import { recordedProblem, startRecorded } from '../../test/support/dpdk.ts'
 import { ipmiUser, startIpmiSim, whyNoIpmi } from '../../test/support/ipmi-sim.ts'
 import { capturesAreHere, redfishService, whyNoCaptures } from '../../test/support/redfish.ts'
+import { fixture, fixtures, linesOf } from './captured.ts'
 import { senders } from './senders.ts'
 
 /** What a source is run with; what it opened goes with the stack. */
@@ -29,8 +30,6 @@ export interface Input {
   feed?: (count: number, address: string) => Promise<void>
 }
 
-const fixtures = join(import.meta.dirname, '../../test/fixtures')
-const fixture = (name: string): string => readFileSync(join(fixtures, name), 'utf8')
 /** The environment variable that holds the password of the BMC that ipmi_sim plays. */
 const passwordName = 'DPULSE_BENCH_IPMI'
 
@@ -127,11 +126,6 @@ function journal(directory: string): Input {
       add(`${stamped.join('\n')}\n`)
     },
   }
-}
-
-const linesOf = (text: string, count: number): string[] => {
-  const lines = text.split('\n').filter((line) => line !== '' && !line.startsWith('#'))
-  return Array.from({ length: count }, (_, index) => lines[index % lines.length] ?? '')
 }
 
 type Maker = (folder: string, open: AsyncDisposableStack) => Promise<Input | string> | Input | string

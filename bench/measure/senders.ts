@@ -1,22 +1,15 @@
 // Inputs of sources that listen: what `bench sources` sends to them, from captures and documents of their protocols.
 import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
-import { readFileSync } from 'node:fs'
 import { connect, createServer } from 'node:net'
 import type { AddressInfo } from 'node:net'
-import { join } from 'node:path'
 import { encode } from '@msgpack/msgpack'
 import { Aedes } from 'aedes'
 import { connectAsync } from 'mqtt'
+import { fixture, linesOf } from './captured.ts'
 import type { Input } from './inputs.ts'
 import { otlpOf, perRequest } from './traffic.ts'
 
-const fixture = (name: string): string =>
-  readFileSync(join(import.meta.dirname, '../../test/fixtures', name), 'utf8')
-const linesOf = (text: string, count: number): string[] => {
-  const lines = text.split('\n').filter((line) => line !== '' && !line.startsWith('#'))
-  return Array.from({ length: count }, (_, index) => lines[index % lines.length] ?? '')
-}
 const portOf = (address: string): number => Number(/:(\d+)(?!.*:\d)/.exec(address)?.[1])
 
 async function post(url: string, body: Buffer | string, type: string): Promise<void> {
