@@ -13,8 +13,9 @@ const youngGarbage = 16 * MiB
 const oldGarbage = 32 * MiB
 /** Of a limit, one part in so many. */
 const parts = { young: 24, old: 14 }
-/** After a start, and then as often where little comes in. */
-const tidyMs = { first: 15_000, every: 600_000 }
+/** After a start, and then as often unless so much came in meanwhile that V8 looks by itself. */
+const tidyMs = { first: 15_000, every: 120_000 }
+const tidyBelow = 64 * MiB
 /** Collecting takes at most this part of the CPU that there is. */
 const mostTime = 0.1
 
@@ -39,6 +40,7 @@ export class Heap {
   #collect: Collect | undefined
   #isExposed = false
   #since = 0
+  #sinceTidy = 0
   #young = 0
   #old = 0
   #youngGarbage = youngGarbage
@@ -68,6 +70,7 @@ export class Heap {
   /** Records of so many bytes came in. */
   allocated(bytes: number): void {
     this.#since += bytes
+    this.#sinceTidy += bytes
     if (this.#since < lookEvery) return
     this.#since = 0
     const now = process.memoryUsage().arrayBuffers
@@ -102,7 +105,10 @@ export class Heap {
     } catch {
       return
     }
-    await this.#clock.every(tidyMs.every, signal, () => void this.collect('last-resort'))
+    await this.#clock.every(tidyMs.every, signal, () => {
+      if (this.#sinceTidy < tidyBelow) this.collect('last-resort')
+      this.#sinceTidy = 0
+    })
   }
 
   #run(collection: Collection): void {

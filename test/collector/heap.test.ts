@@ -19,7 +19,7 @@ describe('a heap that is tidied', () => {
     expect(first.deref()).toBeUndefined()
     const second = garbage()
     await settle()
-    await clock.advance(600_000)
+    await clock.advance(120_000)
     await settle()
     expect(second.deref()).toBeUndefined()
     stop.abort()

@@ -16,7 +16,6 @@ import type { Packed } from '../support/packed.ts'
 import { freeOffset } from '../support/ports.ts'
 import { eventually, healthy, startProgram } from '../support/programs.ts'
 
-const MiB = 1024 ** 2
 const interval = '10s'
 /** Readings of the first minute teach a source what there is, and V8 how large its heap has to be. */
 const settleMs = 60_000
@@ -55,7 +54,7 @@ async function detected(): Promise<Record<string, Settings>> {
   return Object.fromEntries(config.sources.map(({ id, written }) => [id, JSON.parse(written) as Settings]))
 }
 
-/** All of that, and of the rest each over a capture or beside a peer that is here. */
+/** All of that, and each of the rest over a capture or beside a peer that is here. */
 async function everything(): Promise<Record<string, Settings>> {
   const found = await detected()
   const rest: Record<string, Settings> = {}
@@ -117,14 +116,15 @@ async function footprintOf(sources: Record<string, Settings>): Promise<Footprint
 
 describe('the bundled collector, with readings every 10 s', () => {
   test.each([
-    ['all that this machine supports', detected],
-    ['every source that has an input here', everything],
-  ] as const)('takes at most 140 MB and 3 % of a core for %s', async (_, choose) => {
+    ['140 MB', 140e6, 'all that this machine supports', detected],
+    // No device has all of them. Two of the processes are those of journalctl and ipmitool.
+    ['180 MB', 180e6, 'every source that there is', everything],
+  ] as const)('takes at most %s and 3 % of a core for %s', async (_, most, __, choose) => {
     const sources = await choose()
     const { bytes, share, processes } = await footprintOf(sources)
-    const said = `${Object.keys(sources).length} sources, ${processes} processes: ${(bytes / MiB).toFixed(1)} MiB, ${(share * 100).toFixed(2)} % of a core`
-    process.stdout.write(`${said}\n`)
-    expect(bytes).toBeLessThanOrEqual(140e6)
+    const figures = `${(bytes / 1e6).toFixed(1)} MB, ${(share * 100).toFixed(2)} % of a core`
+    process.stdout.write(`${Object.keys(sources).length} sources, ${processes} processes: ${figures}\n`)
+    expect(bytes).toBeLessThanOrEqual(most)
     expect(share).toBeLessThanOrEqual(0.03)
   })
 })
