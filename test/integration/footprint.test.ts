@@ -116,10 +116,10 @@ async function footprintOf(sources: Record<string, Settings>): Promise<Footprint
 
 describe('the bundled collector, with readings every 10 s', () => {
   test.each([
-    ['140 MB', 140e6, 'all that this machine supports', detected],
+    ['140 MB', 'all that this machine supports', 140e6, detected],
     // No device has all of them. Two of the processes are those of journalctl and ipmitool.
-    ['180 MB', 180e6, 'every source that there is', everything],
-  ] as const)('takes at most %s and 3 % of a core for %s', async (_, most, __, choose) => {
+    ['180 MB', 'every source that there is', 180e6, everything],
+  ] as const)('takes at most %s and 3 % of a core for %s', async (_, __, most, choose) => {
     const sources = await choose()
     const { bytes, share, processes } = await footprintOf(sources)
     const figures = `${(bytes / 1e6).toFixed(1)} MB, ${(share * 100).toFixed(2)} % of a core`
