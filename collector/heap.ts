@@ -13,10 +13,18 @@ const youngGarbage = 16 * MiB
 const oldGarbage = 32 * MiB
 /** Of a limit, one part in so many. */
 const parts = { young: 24, old: 14 }
+/** After a start, and then as often unless so much came in meanwhile that V8 looks by itself. */
+const tidyMs = { first: 15_000, every: 120_000 }
+const tidyBelow = 64 * MiB
 /** Collecting takes at most this part of the CPU that there is. */
 const mostTime = 0.1
 
-type Collect = (options: { type: 'minor' | 'major'; execution: 'sync' }) => void
+interface Collection {
+  type: 'minor' | 'major'
+  /** Only that one shrinks the room of young objects. */
+  flavor?: 'last-resort'
+}
+type Collect = (options: Collection & { execution: 'sync' }) => void
 
 function exposed(): Collect | undefined {
   try {
@@ -32,6 +40,7 @@ export class Heap {
   #collect: Collect | undefined
   #isExposed = false
   #since = 0
+  #sinceTidy = 0
   #young = 0
   #old = 0
   #youngGarbage = youngGarbage
@@ -61,6 +70,7 @@ export class Heap {
   /** Records of so many bytes came in. */
   allocated(bytes: number): void {
     this.#since += bytes
+    this.#sinceTidy += bytes
     if (this.#since < lookEvery) return
     this.#since = 0
     const now = process.memoryUsage().arrayBuffers
@@ -68,16 +78,16 @@ export class Heap {
     this.#young = Math.min(this.#young, now)
     this.#old = Math.min(this.#old, now)
     if (now - this.#young < this.#youngGarbage) return
-    this.#run('minor')
+    this.#run({ type: 'minor' })
     this.#young = process.memoryUsage().arrayBuffers
     if (this.#young - this.#old >= this.#oldGarbage) this.collect()
   }
 
   /** All garbage now, unless that was done a moment ago; what is free goes back to the system. */
-  collect(): boolean {
+  collect(flavor?: Collection['flavor']): boolean {
     const nowMs = this.#clock.elapsedMs()
     if (nowMs < this.#notBeforeMs) return false
-    this.#run('major')
+    this.#run({ type: 'major', ...(flavor && { flavor }) })
     this.#trim?.()
     const tookMs = this.#clock.elapsedMs() - nowMs
     this.#notBeforeMs = nowMs + tookMs + tookMs / this.#mostTime
@@ -85,11 +95,27 @@ export class Heap {
     return true
   }
 
-  #run(type: 'minor' | 'major'): void {
+  /**
+   * Until aborted. What a start leaves behind stays for hours where little comes in: V8 then sees no reason to look, and
+   * keeps room for young objects as if the next start were due.
+   */
+  async tidy(signal: AbortSignal): Promise<void> {
+    try {
+      await this.#clock.delay(tidyMs.first, signal)
+    } catch {
+      return
+    }
+    await this.#clock.every(tidyMs.every, signal, () => {
+      if (this.#sinceTidy < tidyBelow) this.collect('last-resort')
+      this.#sinceTidy = 0
+    })
+  }
+
+  #run(collection: Collection): void {
     if (!this.#isExposed) {
       this.#isExposed = true
       this.#collect = exposed()
     }
-    this.#collect?.({ type, execution: 'sync' })
+    this.#collect?.({ ...collection, execution: 'sync' })
   }
 }

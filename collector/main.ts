@@ -120,6 +120,7 @@ export async function main(options: ProgramOptions, version: string): Promise<vo
   tell = throttled(report, signal)
   report()
   log.info('collector is up', { collector: identity.collector, device: identity.device, data: directory })
+  void runtime.budget.heap.tidy(signal)
   followChanges(options, loaded.text, signal, logger, async () => {
     const again = await load(options)
     for (const problem of again.warnings) log.warn('configuration', { problem })

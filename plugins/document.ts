@@ -3,8 +3,8 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import * as z from 'zod'
-import { errorCodes } from './contract/index.ts'
-import type { Definition } from './contract/index.ts'
+import { classes as allClasses, classOfMetric, errorCodes } from './contract/index.ts'
+import type { Definition, SourceDefinition } from './contract/index.ts'
 
 interface Schema {
   type?: string | string[]
@@ -107,21 +107,53 @@ const kinds = [
   ['driver', 'Drivers'],
 ] as const
 
-/** Name and summary of all plugins, a table for each kind that has some. */
-export function pluginTables(plugins: readonly Definition[]): string {
+/** CPU of a source, as `npm run bench sources` measured it. */
+export interface Cost {
+  per: 'reading' | 'record'
+  /** Records that a reading gave. */
+  records?: number
+  micros: number
+}
+
+/** By the name of the source. */
+export type Costs = Readonly<Record<string, Cost>>
+
+function costText(cost: Cost | undefined): string {
+  if (!cost) return 'not measured'
+  const { per, records, micros } = cost
+  const time = micros >= 1000 ? `${(micros / 1000).toPrecision(2)} ms` : `${Number(micros.toPrecision(2))} µs`
+  return per === 'record' ? `${time} a record` : `${time} a reading of ${records}`
+}
+
+/** How many metrics of which classes it declares, and of what else it may make records. */
+function emitsText({ emits, signals }: SourceDefinition): string {
+  const names = Object.entries(emits)
+  const classes = new Set(names.map(([name, declared]) => declared.class ?? classOfMetric(name)))
+  const known = allClasses.filter((one) => classes.has(one)).join(', ')
+  const metrics = names.length > 0 ? `${names.length} metrics (${known})` : 'metrics'
+  return signals.map((signal) => (signal === 'metrics' ? metrics : signal)).join(', ')
+}
+
+/** What plugins do, a table for each kind that has some; of sources also what they emit and what they cost. */
+export function pluginTables(plugins: readonly Definition[], costs: Costs): string {
   return kinds
     .flatMap(([kind, title]) => {
       const some = plugins.filter((one) => one.kind === kind).toSorted((a, b) => (a.name < b.name ? -1 : 1))
       if (some.length === 0) return []
-      return [
-        table(
-          [title, ''],
-          some.map(({ name, summary }) => [`\`${name}\``, summary]),
-        ),
-      ]
+      const rows = some.map((one) => {
+        const said = [`\`${one.name}\``, one.summary]
+        return one.kind === 'source' ? [...said, emitsText(one), costText(costs[one.name])] : said
+      })
+      const head = kind === 'source' ? [title, 'reads', 'emits', 'CPU'] : [title, '']
+      const made = table(head, rows)
+      return kind === 'source' ? [made, measured] : [made]
     })
     .join('\n\n')
 }
+
+const measured =
+  'CPU of a reading, with how many records it gave, or of a record: user and system time, helpers included, over the ' +
+  'captured or real inputs of the tests, as `npm run bench sources` measures it (`bench/results/sources.txt`).'
 
 function describePlugin(plugin: Definition): string {
   const keys = configKeys(plugin.config).map(({ path, type, default: fallback, required, description }) => [
@@ -143,13 +175,13 @@ function describePlugin(plugin: Definition): string {
 }
 
 /** Configuration of each plugin, and what the codes of errors mean. */
-export function pluginReference(plugins: readonly Definition[]): string {
+export function pluginReference(plugins: readonly Definition[], costs: Costs): string {
   const ordered = kinds.flatMap(([kind]) =>
     plugins.filter((one) => one.kind === kind).toSorted((a, b) => (a.name < b.name ? -1 : 1)),
   )
   const codes = Object.entries(errorCodes).map(([code, meaning]) => [`\`${code}\``, meaning])
   return [
-    pluginTables(plugins),
+    pluginTables(plugins, costs),
     ...ordered.map(describePlugin),
     '### Error codes',
     table(['code', 'meaning'], codes),
@@ -164,19 +196,26 @@ export function replaceGenerated(readme: string, name: string, text: string): st
   return `${readme.slice(0, from + begin.length)}\n\n${text}\n\n${readme.slice(to)}`
 }
 
+/** What the bench of sources left behind. */
+export function costsIn(root: string): Costs {
+  const text = readFileSync(join(root, 'bench/results/sources.json'), 'utf8')
+  return (JSON.parse(text) as { sources: Costs }).sources
+}
+
 /** READMEs with generated parts, as they should be now. The top README has its table where it has the marks for it. */
 export function documented(
   root: string,
   plugins: readonly Definition[],
 ): { path: string; is: string; should: string }[] {
+  const costs = costsIn(root)
   const parts = [
     {
       path: join(root, 'plugins/README.md'),
       name: 'reference',
-      text: pluginReference(plugins),
+      text: pluginReference(plugins, costs),
       needed: true,
     },
-    { path: join(root, 'README.md'), name: 'plugins', text: pluginTables(plugins), needed: false },
+    { path: join(root, 'README.md'), name: 'plugins', text: pluginTables(plugins, costs), needed: false },
   ]
   return parts.flatMap(({ path, name, text, needed }) => {
     const is = needed || existsSync(path) ? readFileSync(path, 'utf8') : ''

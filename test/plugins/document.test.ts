@@ -2,14 +2,22 @@
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import * as z from 'zod'
-import { defineExporter, duration, errorCodes, secret } from '../../plugins/contract/index.ts'
-import { configKeys, documented, pluginReference, replaceGenerated } from '../../plugins/document.ts'
+import { defineExporter, defineSource, duration, errorCodes, secret } from '../../plugins/contract/index.ts'
+import {
+  configKeys,
+  costsIn,
+  documented,
+  pluginReference,
+  pluginTables,
+  replaceGenerated,
+} from '../../plugins/document.ts'
 import { plugins } from '../../plugins/index.ts'
+
+const root = join(import.meta.dirname, '../..')
 
 describe('the documentation of plugins', () => {
   test('is fresh: run `node plugins/document.ts` where it is not', () => {
-    for (const { is, should } of documented(join(import.meta.dirname, '../..'), plugins))
-      expect(is).toBe(should)
+    for (const { is, should } of documented(root, plugins)) expect(is).toBe(should)
   })
 
   test('has a line for each key, with its default as it is written in YAML', () => {
@@ -30,12 +38,47 @@ describe('the documentation of plugins', () => {
       { path: 'tls.cert', type: 'text', default: undefined, required: 'tls', description: 'Ours.' },
     ])
     const create = () => ({ export: async () => ({ rejected: 0 }) })
-    const text = pluginReference([defineExporter({ name: 'x', summary: 'Sends.', config, create })])
+    const text = pluginReference([defineExporter({ name: 'x', summary: 'Sends.', config, create })], {})
     const lines = text.split('\n').map((line) => line.replaceAll(/ +/g, ' '))
     expect(lines).toContain('| `endpoint` | text | required | Where \\| whom. |')
     expect(lines).toContain('| `interval` | duration | `15s` | How often. |')
     expect(lines).toContain('| `tls.cert` | text | required with `tls` | Ours. |')
     for (const code of Object.keys(errorCodes)) expect(text).toContain(code)
+  })
+
+  test('says what a source reads, emits and costs', () => {
+    const config = z.strictObject({})
+    const create = () => ({ run: async () => undefined })
+    const emits = {
+      'hw.temperature': { kind: 'gauge', unit: 'Cel' },
+      'system.cpu.time': { kind: 'counter', unit: 's' },
+    } as const
+    const reading = defineSource({
+      name: 'a',
+      summary: 'Reads.',
+      config,
+      emits,
+      signals: ['metrics', 'logs'],
+      create,
+    })
+    const taking = defineSource({ name: 'b', summary: 'Takes.', config, create })
+    const costs = {
+      a: { per: 'reading', records: 12, micros: 1234 },
+      b: { per: 'record', micros: 2.345 },
+    } as const
+    const lines = pluginTables([reading, taking], costs)
+      .split('\n')
+      .map((line) => line.replaceAll(/ +/g, ' '))
+    expect(lines).toContain(
+      '| `a` | Reads. | 2 metrics (environment, resource), logs | 1.2 ms a reading of 12 |',
+    )
+    expect(lines).toContain('| `b` | Takes. | logs | 2.3 µs a record |')
+  })
+
+  test('knows what each source costs: `npm run bench sources` measures those in bench/measure/inputs.ts', () => {
+    const costs = costsIn(root)
+    const sources = plugins.filter(({ kind }) => kind === 'source').map(({ name }) => name)
+    expect(Object.keys(costs).toSorted()).toEqual(sources.toSorted())
   })
 
   test('is put between its marks, and nowhere else', () => {
