@@ -17,9 +17,9 @@ import { freeOffset } from '../support/ports.ts'
 import { eventually, healthy, startProgram } from '../support/programs.ts'
 
 const interval = '10s'
-/** Readings of the first minute teach a source what there is, and V8 how large its heap has to be. */
-const settleMs = 60_000
-const measureMs = 40_000
+/** Readings of the first half minute teach a source what there is, and V8 how large its heap has to be. */
+const settleMs = 30_000
+const measureMs = 20_000
 
 let directory = ''
 let packed: Packed
