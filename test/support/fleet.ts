@@ -86,13 +86,27 @@ export function fleetOf(options: FleetOptions) {
     },
     freeze: (name: Name) => of(name).child.kill('SIGSTOP'),
     thaw: (name: Name) => of(name).child.kill('SIGCONT'),
-    /** The ledger, once nothing of what is asked for is under way. */
+    /**
+     * The ledger, once nothing of what is asked for is under way. What the collector holds the aggregator need not have
+     * heard of: its account then balances without it.
+     */
     settled: (seconds = 90, isThere: (ledger: Ledger) => boolean = () => true): Promise<Ledger> =>
       eventually('a ledger with nothing under way', seconds, async () => {
+        if (!(await isDrained(options.collectorApi ?? 8601 + portOffset))) return false
         const ledger = await ledgerOf(portOffset)
         return ledger.inFlight === 0 && ledger.streams.length > 0 && isThere(ledger) && ledger
       }),
   }
+}
+
+/** Whether a collector holds nothing; also where none answers. */
+async function isDrained(port: number): Promise<boolean> {
+  const answer = await fetch(`http://127.0.0.1:${port}/api/ledger`, {
+    signal: AbortSignal.timeout(2000),
+  }).catch(() => undefined)
+  if (!answer?.ok) return true
+  const { inFlight, held } = (await answer.json()) as { inFlight: number; held: unknown[] }
+  return inFlight === 0 && held.length === 0
 }
 
 export type Fleet = ReturnType<typeof fleetOf>
