@@ -111,9 +111,9 @@ async function storedPoints(
 
 const bucketSql = ({ step }: Range): string => (step > 0n ? `ts // ${step}` : '0::BIGINT')
 
-/** SQL of the double and of the exact result. */
+/** SQL of the double and of the exact result. Doubles of large integers lose what their sum cancels out. */
 const simple: Readonly<Record<'mean' | 'min' | 'max' | 'sum', [string, string]>> = {
-  mean: ['avg(v)', 'NULL'],
+  mean: ['CASE WHEN count(i) = count(*) THEN sum(i)::DOUBLE / count(*) ELSE avg(v) END', 'NULL'],
   min: ['min(v)', 'min(i)'],
   max: ['max(v)', 'max(i)'],
   sum: ['sum(v)', 'sum(i)'],

@@ -230,7 +230,8 @@ export async function detectSystemd(
     await ask(program, ['show', '--property=Version'], { timeoutMs: 3000, mostBytes: 65_536, signal })
     return { config: {} }
   } catch (cause) {
-    return { leftOut: `systemd does not run this machine: ${messageOf(cause)}` }
+    const [why = ''] = messageOf(cause).split(/\n|\\n|: Command failed/)
+    return { leftOut: `systemd does not run this machine: ${why}` }
   }
 }
 

@@ -75,7 +75,8 @@ inBothWorlds('datagrams beyond the limits of the buffer while the aggregator is 
     // The totals of a stream that dropped its last records come by themselves.
     const ledger = await eventually('all that was sent is accounted for', 120, async () => {
       const found = await fleet.settled(120)
-      return of('log', found) >= sent.log && of('event', found) >= 100 && found
+      const isThere = of('log', found) >= sent.log && of('log_error', found) >= sent.log_error
+      return isThere && of('event', found) >= 100 && found
     }).catch(async (cause: unknown) => {
       throw new Error(JSON.stringify(await fleet.settled(5)), { cause })
     })

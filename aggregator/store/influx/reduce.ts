@@ -66,7 +66,7 @@ export class Reduction {
     const exact = <T>(value: T): T | undefined => (this.#integers === this.#count ? value : undefined)
     switch (aggregate) {
       case 'mean':
-        return { value: this.#sum / this.#count, exact: undefined }
+        return { value: Number(exact(this.#exactSum) ?? this.#sum) / this.#count, exact: undefined }
       case 'min':
         return { value: this.#least, exact: exact(this.#exactLeast) }
       case 'max':
