@@ -29,7 +29,8 @@ const { values } = parseArgs({
     batches: { type: 'string', default: '20000' },
     records: { type: 'string', default: '1000000' },
     devices: { type: 'string', default: '2000' },
-    connections: { type: 'string', default: '2000' },
+    // Fewer than a broker takes within a second from one address.
+    connections: { type: 'string', default: '900' },
     offset: { type: 'string', default: '22000' },
   },
 })
