@@ -40,7 +40,7 @@ describe('verbosity of a source', { timeout: 240_000 }, () => {
   })
 
   test('quietens a source, and is ended before its time', async () => {
-    const portOffset = 18_300
+    const portOffset = 23_640
     const fleet = fleetOf({ portOffset, collector: collectorOf({ portOffset }), onTestFinished })
     await fleet.startBoth()
     await isKnown(fleet)
