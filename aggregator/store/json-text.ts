@@ -242,3 +242,16 @@ function writeString(out: Writer, bytes: Buffer, start: number, end: number): vo
   buffer[at++] = 0x22
   out.position = at
 }
+
+/** Where the text begins in an AnyValue that is one string and nothing else; 0 where it is another value. */
+export function textOf(bytes: Buffer, start: number, end: number): number {
+  if (bytes[start] !== 0x0a) return 0
+  let at = start + 1
+  let size = 0
+  for (let scale = 1; at < end; scale *= 128) {
+    const byte = bytes[at++] ?? 0
+    size += (byte & 0x7f) * scale
+    if (byte < 0x80) break
+  }
+  return at + size === end ? at : 0
+}

@@ -7,7 +7,7 @@ import type { Writer } from '../../plugins/contract/wire.ts'
 import { Chunk } from './columns.ts'
 import type { TextColumn } from './columns.ts'
 import type { Dictionaries } from './dictionaries.ts'
-import { JsonText, suspectText } from './json-text.ts'
+import { JsonText, suspectText, textOf } from './json-text.ts'
 import { bodyForm, columnIndex, logLayout } from './schema.ts'
 
 const two32 = 4_294_967_296
@@ -257,19 +257,6 @@ export class LogRows extends Rows {
     this.#serviceOf.set(resource, id)
     return id
   }
-}
-
-/** Where the text begins in an AnyValue that is one string and nothing else; 0 where it is another value. */
-function textOf(bytes: Buffer, start: number, end: number): number {
-  if (bytes[start] !== 0x0a) return 0
-  let at = start + 1
-  let size = 0
-  for (let scale = 1; at < end; scale *= 128) {
-    const byte = bytes[at++] ?? 0
-    size += (byte & 0x7f) * scale
-    if (byte < 0x80) break
-  }
-  return at + size === end ? at : 0
 }
 
 function put(slab: Writer, bytes: Buffer, start: number, end: number): void {

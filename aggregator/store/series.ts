@@ -1,10 +1,9 @@
 // The catalogue of series: which metric of which device, with which attributes, has which number. Found by the bytes
 // of a point's attributes; only what was not seen before is decoded, sorted and looked up by its canonical form.
 import type { PointCursor } from '../../plugins/contract/point-cursor.ts'
-import { pointAttributesField } from '../../plugins/contract/point-cursor.ts'
-import { Reader, Writer } from '../../plugins/contract/wire.ts'
-import { identityOf, kindOf } from '../../plugins/protocols/series.ts'
-import type { Json, MetricKind } from '../query.ts'
+import { Writer } from '../../plugins/contract/wire.ts'
+import { identityOf, kindOf, sorted } from '../../plugins/protocols/series.ts'
+import type { MetricKind } from '../query.ts'
 import type { Connection, Database } from './database.ts'
 import { ByteInterner } from './interner.ts'
 import { jsonObject } from './json-text.ts'
@@ -145,7 +144,7 @@ export class SeriesCatalogue {
       this.#resourceOf.set(id, resource)
       this.#moved.set(id, resource)
     }
-    if (isContiguous(cursor)) {
+    if (cursor.hasContiguousAttributes()) {
       if (this.#fast.size >= 2 * this.#limit) this.#fast.clear()
       this.#key.reset()
       this.#key.fixed32(this.#lastContext)
@@ -203,21 +202,3 @@ export class SeriesCatalogue {
 }
 
 const canonicalKey = (parts: readonly unknown[]): Buffer => Buffer.from(JSON.stringify(parts))
-
-function sorted(values: Readonly<Record<string, Json>>): Record<string, Json> {
-  return Object.fromEntries(Object.entries(values).sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0)))
-}
-
-/** Whether nothing but attributes stands in the cursor's extent of them; else its bytes differ from point to point. */
-function isContiguous(cursor: PointCursor): boolean {
-  const reader = new Reader(cursor.bytes)
-  reader.position = cursor.attributes.start
-  reader.end = cursor.attributes.end
-  const wanted = pointAttributesField[cursor.type] * 8 + 2
-  while (!reader.done) {
-    const key = reader.key()
-    if (key !== wanted) return false
-    reader.skip(key)
-  }
-  return true
-}

@@ -1,6 +1,5 @@
 // Reads data points in place (opentelemetry-proto metrics/v1), whatever the type of their metric.
-import { bytesType, fixed64Type, varintType } from './wire.ts'
-import type { Reader } from './wire.ts'
+import { Reader, bytesType, fixed64Type, varintType } from './wire.ts'
 import { attributesOf } from './any-value.ts'
 import { RequestCursor, emptySpan } from './request-cursor.ts'
 import type { Span } from './request-cursor.ts'
@@ -178,6 +177,20 @@ export class PointCursor extends RequestCursor {
         this.flags = reader.varint()
       } else reader.skip(key)
     }
+  }
+
+  /** Whether nothing but attributes stands in their extent; else its bytes differ from point to point. */
+  hasContiguousAttributes(): boolean {
+    const reader = new Reader(this.bytes)
+    reader.position = this.attributes.start
+    reader.end = this.attributes.end
+    const wanted = pointAttributesField[this.type] * 8 + 2
+    while (!reader.done) {
+      const key = reader.key()
+      if (key !== wanted) return false
+      reader.skip(key)
+    }
+    return true
   }
 
   pointAttributes(): Record<string, AttributeValue> {

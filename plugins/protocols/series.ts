@@ -36,3 +36,7 @@ export function identityOf(resource: Readonly<Record<string, Json>>): Record<str
     }),
   )
 }
+
+/** Keys in the order of their code units: equal values are then equal as text. */
+export const sorted = <V>(values: Readonly<Record<string, V>>): Record<string, V> =>
+  Object.fromEntries(Object.entries(values).sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0)))

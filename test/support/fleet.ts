@@ -4,7 +4,7 @@ import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { apiUrl, eventually, healthy, startProgram } from './programs.ts'
+import { apiUrl, eventually, healthy, isDrained, startProgram } from './programs.ts'
 import type { Program } from './programs.ts'
 import { ledgerOf } from './traffic.ts'
 import type { Ledger } from './traffic.ts'
@@ -92,21 +92,13 @@ export function fleetOf(options: FleetOptions) {
      */
     settled: (seconds = 90, isThere: (ledger: Ledger) => boolean = () => true): Promise<Ledger> =>
       eventually('a ledger with nothing under way', seconds, async () => {
-        if (!(await isDrained(options.collectorApi ?? 8601 + portOffset))) return false
+        // A collector that is gone, or has no API, holds nothing that could come.
+        const isEmpty = await isDrained(options.collectorApi ?? 8601 + portOffset).catch(() => true)
+        if (!isEmpty) return false
         const ledger = await ledgerOf(portOffset)
         return ledger.inFlight === 0 && ledger.streams.length > 0 && isThere(ledger) && ledger
       }),
   }
-}
-
-/** Whether a collector holds nothing; also where none answers. */
-async function isDrained(port: number): Promise<boolean> {
-  const answer = await fetch(`http://127.0.0.1:${port}/api/ledger`, {
-    signal: AbortSignal.timeout(2000),
-  }).catch(() => undefined)
-  if (!answer?.ok) return true
-  const { inFlight, held } = (await answer.json()) as { inFlight: number; held: unknown[] }
-  return inFlight === 0 && held.length === 0
 }
 
 export type Fleet = ReturnType<typeof fleetOf>

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { LogsEncoder } from '../../plugins/contract/encoder.ts'
 import { encodeResource } from '../../plugins/contract/values.ts'
-import { apiUrl, childrenOf, eventually, healthy, startProgram } from './programs.ts'
+import { apiUrl, childrenOf, eventually, healthy, isDrained, startProgram } from './programs.ts'
 import type { Program } from './programs.ts'
 
 export interface KillRun {
@@ -146,16 +146,6 @@ interface Ledger {
 const ledgerOf = async (portOffset: number): Promise<Ledger> =>
   (await (await fetch(`${apiUrl(portOffset)}/api/ledger`)).json()) as Ledger
 
-/**
- * Whether the collector's buffer is empty. Until then the aggregator's ledger may know nothing of what the last kill
- * left there: an account of what was announced balances also before a collector is back.
- */
-async function isDrained(portOffset: number): Promise<boolean> {
-  const answer = await fetch(`http://127.0.0.1:${8601 + portOffset}/api/ledger`)
-  const { inFlight, held } = (await answer.json()) as { inFlight: number; held: unknown[] }
-  return inFlight === 0 && held.length === 0
-}
-
 /** How often each record of the run is in the store, by its number. */
 async function storedCounts(
   portOffset: number,
@@ -240,7 +230,7 @@ export async function killRun(run: KillRun): Promise<KillResult> {
     await Promise.all([killing, ...sending])
     run.log?.(`all ${acknowledged} records acknowledged`)
     const ledger = await eventually('an empty buffer, and an empty and balanced ledger', 120, async () => {
-      if (!(await isDrained(run.portOffset))) return false
+      if (!(await isDrained(8601 + run.portOffset))) return false
       const answer = await ledgerOf(run.portOffset)
       return answer.inFlight === 0 && answer.balanced && answer
     }).catch(async (cause: unknown) => {

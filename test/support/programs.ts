@@ -100,3 +100,14 @@ export const apiUrl = (portOffset: number): string => `http://127.0.0.1:${8600 +
 export async function healthy(portOffset: number): Promise<boolean> {
   return (await fetch(`${apiUrl(portOffset)}/api/health`)).ok
 }
+
+/**
+ * Whether the buffer of a collector is empty. Until then the aggregator's ledger may know nothing of what the last kill
+ * left there: an account of what was announced balances also before a collector is back.
+ */
+export async function isDrained(port: number): Promise<boolean> {
+  const answer = await fetch(`http://127.0.0.1:${port}/api/ledger`, { signal: AbortSignal.timeout(2000) })
+  if (!answer.ok) throw new Error(`the collector answers ${answer.status}`)
+  const { inFlight, held } = (await answer.json()) as { inFlight: number; held: unknown[] }
+  return inFlight === 0 && held.length === 0
+}

@@ -9,7 +9,7 @@ import { LogCursor } from '../../../plugins/contract/log-cursor.ts'
 import type { Span } from '../../../plugins/contract/request-cursor.ts'
 import { WireError, Writer } from '../../../plugins/contract/wire.ts'
 import { ByteInterner } from '../interner.ts'
-import { JsonText, suspectText } from '../json-text.ts'
+import { JsonText, suspectText, textOf } from '../json-text.ts'
 import { AttributeFields } from './attribute-fields.ts'
 import { isSuspect } from '../log-rows.ts'
 import type { Stored } from '../log-rows.ts'
@@ -261,17 +261,4 @@ export function time(out: Writer, name: Buffer, low: number, high: number): void
   out.raw(name)
   integer(out, low, high)
   out.byte(0x69)
-}
-
-/** Where the text begins in an AnyValue that is one string and nothing else; 0 where it is another value. */
-function textOf(bytes: Buffer, start: number, end: number): number {
-  if (bytes[start] !== 0x0a) return 0
-  let at = start + 1
-  let size = 0
-  for (let scale = 1; at < end; scale *= 128) {
-    const byte = bytes[at++] ?? 0
-    size += (byte & 0x7f) * scale
-    if (byte < 0x80) break
-  }
-  return at + size === end ? at : 0
 }

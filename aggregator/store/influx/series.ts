@@ -3,12 +3,11 @@
 // It lies in the bucket of the points and is told again every day, so that it ends when they do.
 import { createHash } from 'node:crypto'
 import type { PointCursor } from '../../../plugins/contract/point-cursor.ts'
-import { pointAttributesField } from '../../../plugins/contract/point-cursor.ts'
-import { Reader, Writer } from '../../../plugins/contract/wire.ts'
+import { Writer } from '../../../plugins/contract/wire.ts'
 import type { Json } from '../../query.ts'
 import { ByteInterner } from '../interner.ts'
 import { jsonObject } from '../json-text.ts'
-import { identityOf, kindOf } from '../../../plugins/protocols/series.ts'
+import { identityOf, kindOf, sorted } from '../../../plugins/protocols/series.ts'
 import { ascii, fieldText, measurementText, tagOf, tagText, utf8 } from './line.ts'
 import type { Lines } from './line.ts'
 
@@ -175,7 +174,7 @@ export class Series {
     }
     const entry = { head: headOf(name, found, this.#tagsOf(resource, attributes)), series }
     // Where its bytes differ from point to point, remembering them is of no use.
-    if (isContiguous(cursor) && this.#findForm(cursor) < 0) {
+    if (cursor.hasContiguousAttributes() && this.#findForm(cursor) < 0) {
       if (this.#entries.length >= Math.min(formLimit, 2 * this.#limit)) this.#forgetForms()
       else this.#fast.set(this.#key.buffer, 0, this.#key.position, this.#entries.push(entry) - 1)
     }
@@ -242,21 +241,4 @@ function catalogueLine(
   // To the microsecond, which a double holds: the time of what is told need not be exact.
   ascii(out, ` ${Math.floor(arrivedNano / 1000)}000`)
   lines.end(-1)
-}
-
-const sorted = (values: Readonly<Record<string, Json>>): Record<string, Json> =>
-  Object.fromEntries(Object.entries(values).sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0)))
-
-/** Whether nothing but attributes stands in the cursor's extent of them; else its bytes differ from point to point. */
-function isContiguous(cursor: PointCursor): boolean {
-  const reader = new Reader(cursor.bytes)
-  reader.position = cursor.attributes.start
-  reader.end = cursor.attributes.end
-  const wanted = pointAttributesField[cursor.type] * 8 + 2
-  while (!reader.done) {
-    const key = reader.key()
-    if (key !== wanted) return false
-    reader.skip(key)
-  }
-  return true
 }
