@@ -14,10 +14,18 @@ pipelines: { all: { sources: [lines, precious], exporters: [aggregator] } }
 `
 const filler = 'x'.repeat(300)
 
+/** What the collector says of the source and of its own buffer. */
+async function told(): Promise<string> {
+  const text = await (await fetch(`http://127.0.0.1:${8601 + portOffset}/metrics`)).text()
+  return text
+    .split('\n')
+    .filter((line) => !line.startsWith('#'))
+    .join('\n')
+}
+
 /** How many lines the source handed on or dropped. */
 async function taken(): Promise<number> {
-  const text = await (await fetch(`http://127.0.0.1:${8601 + portOffset}/metrics`)).text()
-  const found = text.matchAll(
+  const found = (await told()).matchAll(
     /^dpulse_collector_records_(?:out|dropped)_total\{dpulse_component="lines",.*\} (\d+)$/gm,
   )
   return [...found].reduce((sum, [, count]) => sum + Number(count), 0)
@@ -33,7 +41,11 @@ async function sendDatagrams(count: number): Promise<{ log: number; log_error: n
     const text = `<${name === 'log' ? 134 : 131}>1 ${new Date().toISOString()} dpu-7 flood - - - line ${index} ${filler}${Math.random()}`
     socket.send(text, 5514 + portOffset, '127.0.0.1')
     if (index % 200 === 199)
-      await eventually('the source has read them', 60, async () => (await taken()) > index)
+      await eventually('the source has read them', 60, async () => (await taken()) > index).catch(
+        async (cause: unknown) => {
+          throw new Error(`${index + 1} sent: ${await told()}`, { cause })
+        },
+      )
   }
   await new Promise<void>((resolve) => void socket.close(() => resolve()))
   return sent
