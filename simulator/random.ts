@@ -8,12 +8,15 @@ export class Random {
 
   /** The stream of that name under the seed. */
   constructor(seed: number, name: string) {
-    // FNV-1a, 32 bits: names that differ in one letter give seeds that have nothing in common.
+    // FNV-1a and the finish of MurmurHash3: names that differ in one letter give seeds that have nothing in common.
     let hash = 0x811c9dc5 ^ (seed | 0)
     for (let index = 0; index < name.length; index++) {
       hash = Math.imul(hash ^ name.charCodeAt(index), 0x01000193)
     }
-    this.#words = xoroshiro128plus(hash)
+    hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b)
+    hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35)
+    this.#words = xoroshiro128plus(hash ^ (hash >>> 16))
+    for (let index = 0; index < 8; index++) this.#words.next() // the first few show the seed
   }
 
   /** Uniform, 0 inclusive to 1 exclusive. */
