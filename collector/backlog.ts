@@ -8,6 +8,7 @@
 import { findHeader } from '../plugins/contract/index.ts'
 import type { Header } from '../plugins/contract/index.ts'
 import type { LogEntry, Topic } from '../plugins/protocols/log/index.ts'
+import type { Held } from './held.ts'
 
 export interface BacklogEntry {
   offset: number
@@ -30,7 +31,8 @@ const mostDone = 100_000
 export class Backlog {
   readonly topic: Topic
   readonly #done = new Set<number>()
-  readonly #taken = new Set<number>()
+  /** What memory has too; undefined while it is being read. */
+  readonly #taken = new Map<number, Held | undefined>()
   #position: number
   #readNext: number
   /** One past the newest entry of which the buffer knows what it is. */
@@ -86,11 +88,21 @@ export class Backlog {
   }
 
   /** The log has a batch that is still in memory. */
-  written(offset: number, elapsedMs: number, whileMs: number): void {
-    this.#taken.add(offset)
+  written(offset: number, held: Held, elapsedMs: number, whileMs: number): void {
+    this.#taken.set(offset, held)
     this.#known = Math.max(this.#known, offset + 1)
     const last = this.#written.at(-1)
     if (!last || elapsedMs - last.elapsedMs >= whileMs) this.#written.push({ offset, elapsedMs })
+  }
+
+  /** What became of an entry that was read. */
+  took(offset: number, held: Held): void {
+    this.#taken.set(offset, held)
+  }
+
+  /** What stands at the position, where memory has it: nothing behind it can be given back to the disk. */
+  get front(): Held | undefined {
+    return this.#taken.get(this.#position)
   }
 
   /** When an entry was written, or a while before; undefined where an earlier run wrote it. */
@@ -112,16 +124,21 @@ export class Backlog {
     this.#advance()
   }
 
-  mark(scanned = this.#known): Mark {
+  /** As it stands, or as it will once `also` is done. */
+  mark(also?: number): Mark {
+    const done = new Set(this.#done)
+    if (also !== undefined) done.add(also)
+    let position = this.#position
+    while (done.delete(position)) position++
     const beyond: [number, number][] = []
-    for (const offset of [...this.#done].sort((one, other) => one - other)) {
+    for (const offset of [...done].sort((one, other) => one - other)) {
       const last = beyond.at(-1)
       if (last?.[1] === offset) last[1] = offset + 1
       else if (beyond.length < mostRanges) beyond.push([offset, offset + 1])
       else break
     }
-    this.#saved = this.#position
-    return { position: this.#position, scanned, beyond }
+    this.#saved = position
+    return { position, scanned: this.#known, beyond }
   }
 
   /** Reads on, and takes what it returns. One at a time. Entries that cannot be understood are done with. */
@@ -142,7 +159,7 @@ export class Backlog {
           continue
         const header = readHeader(entry.value)
         if (header) {
-          this.#taken.add(entry.offset)
+          this.#taken.set(entry.offset, undefined)
           found.push({ offset: entry.offset, header, entry })
         } else this.#lost(entry.offset, entry.offset + 1)
       }

@@ -109,7 +109,7 @@ export class Disk {
   async write(chosen: readonly Held[]): Promise<void> {
     const append = chosen.map((held) => ({
       topic: this.#backlog(held.stream.class).topic.name,
-      key: [held.batch.signal, ...held.marks].join(' '),
+      key: keyOf(held.batch, held.marks),
       value: held.batch.bytes,
     }))
     const offsets = await this.#options.log.commit({ append, set: this.#rowsWith(chosen) })
@@ -223,10 +223,15 @@ export class Disk {
     try {
       const target = this.bytes - Math.min(commitBytes, this.#options.limits.disk / 8)
       for (const victim of [...classes].reverse()) {
+        const { next } = this.#backlog(victim).topic
         while (this.bytes > target) {
-          const oldest = await this.#oldest(victim)
-          if (oldest.length === 0) break
-          for (const held of oldest) this.#options.discard(held, this.#options.roomReason())
+          const front = this.#triedInFront(victim)
+          if (front && front.offset < next) await this.#moveBack(front)
+          else {
+            const oldest = await this.#oldest(victim)
+            if (oldest.length === 0) break
+            for (const held of oldest) this.#options.discard(held, this.#options.roomReason())
+          }
           await this.save()
         }
         if (victim === name) break
@@ -236,6 +241,32 @@ export class Disk {
     } finally {
       this.#reclaiming = false
       this.#options.onChange()
+    }
+  }
+
+  /** A batch that was tried is never dropped for room, and the log gives room back from its front only. */
+  #triedInFront(name: Class): Held | undefined {
+    const { front } = this.#backlog(name)
+    return front && front.attempts > 0 ? front : undefined
+  }
+
+  /** Writes a batch again at the end of its topic, and is done with it in front, in one commit. */
+  async #moveBack(held: Held): Promise<void> {
+    const { clock, limits, log } = this.#options
+    const { batch, marks, offset: before } = held
+    const name = held.stream.class
+    const backlog = this.#backlog(name)
+    const append = [{ topic: backlog.topic.name, key: keyOf(batch, marks), value: batch.bytes }]
+    held.writing = true
+    try {
+      const set = [this.#totals.markSet(name, backlog.mark(before))]
+      const [offset = 0] = await log.commit({ append, set })
+      backlog.written(offset, held, clock.elapsedMs(), limits.ageMs * ageGrain)
+      if (held.settled) return backlog.done(offset)
+      held.offset = offset
+      backlog.done(before)
+    } finally {
+      held.writing = false
     }
   }
 
@@ -267,7 +298,7 @@ export class Disk {
     const { stream, batch } = held
     const backlog = this.#backlog(stream.class)
     held.writing = false
-    backlog.written(offset, this.#options.clock.elapsedMs(), this.#options.limits.ageMs * ageGrain)
+    backlog.written(offset, held, this.#options.clock.elapsedMs(), this.#options.limits.ageMs * ageGrain)
     stream.spilledSeq = Math.max(stream.spilledSeq, batch.header.seq)
     if (held.settled) return backlog.done(offset) // acknowledged while it was written
     held.offset = offset
@@ -304,7 +335,9 @@ export class Disk {
     const batch: Batch = { header, signal, bytes: entry.value }
     const sinceMs = this.#sinceMs(header.class, offset, entry.appendedUnixNano)
     const stream = this.#options.currentStream(header) ?? this.#totals.oldStream(header)
-    return hold(batch, stream, sinceMs, { offset })
+    const held = hold(batch, stream, sinceMs, { offset })
+    this.#backlog(header.class).took(offset, held)
+    return held
   }
 
   #isExpired(held: Held): boolean {
@@ -362,3 +395,5 @@ export class Disk {
     return []
   }
 }
+
+const keyOf = ({ signal }: Batch, marks: readonly string[]): string => [signal, ...marks].join(' ')

@@ -191,6 +191,46 @@ describe('an outlet', () => {
     expect(stream?.produced).toBe(kept.length)
   })
 
+  test('keeps the newest on a full disk although batches that were tried, and may not be dropped, stand in front', async () => {
+    const limits = { memory: 16 << 20, disk: 1 << 20, ageMs: 1e9, spillMs: 1000 }
+    await using it = await bench({ limits, timeoutMs: 2000 })
+    const all: number[] = []
+    let safe = 0
+    for (let batch = 0; batch < 100; batch++) {
+      const ids = fresh(500)
+      all.push(...ids)
+      it.outlet.accept(recordsOf(ids), false).then(
+        () => safe++,
+        () => undefined,
+      )
+      await it.clock.advance(200)
+      expect(it.outlet.buffer.diskBytes).toBeLessThan(limits.disk)
+    }
+    await vi.waitFor(
+      async () => {
+        await it.clock.advance(100)
+        expect(safe).toBe(100)
+      },
+      { interval: 2, timeout: 30_000 },
+    )
+    const tried = new Set(it.peer.order.map(({ header }) => header.seq))
+    expect(tried.size).toBeGreaterThan(1)
+    const dropped = it.outlet.streams[0]?.dropped.overflow ?? 0
+    // The log's share of the disk is full, not empty.
+    expect(it.outlet.buffer.diskBytes).toBeGreaterThan(limits.disk / 2)
+
+    await it.crash()
+    it.peer.behaviour = accept
+    await it.clock.advance(60_000)
+    await seen(() => it.outlet.buffer.diskBatches === 0)
+    const taken = new Set(it.peer.batches.map(({ header }) => header.seq))
+    expect(tried.isSubsetOf(taken)).toBe(true)
+    const arrived = idsOfBatches(it.peer.batches)
+    expect(arrived.length).toBe(new Set(arrived).size)
+    expect(arrived).toEqual(expect.arrayContaining(all.slice(-500 * 10)))
+    expect(arrived.length + dropped).toBe(all.length)
+  })
+
   test('tries again after a failure with one batch, and with all once it succeeds', async () => {
     await using it = await bench()
     it.peer.behaviour = () => new RetryableError('PEER_UNREACHABLE', 'gone')

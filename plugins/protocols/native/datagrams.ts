@@ -158,7 +158,8 @@ class NativeReceiver<Peer> implements DatagramReceiver {
     const taken = this.#take()
     this.#countDrops()
     this.#options.pause()
-    if (taken < turn && this.#ring.sleep()) return
+    // What was dropped since it was counted rang no bell.
+    if (taken < turn && this.#ring.sleep()) return this.#countDrops()
     this.#scheduled = true
     setImmediate(() => {
       this.#scheduled = false
