@@ -81,8 +81,10 @@ export function openLedger(options: LedgerOptions): RunningLedger {
   const compared = new Map<string, number>()
   let claim: Claim | undefined
 
-  const passed = (end: Position): boolean =>
-    Object.entries(end).every(([partition, offset]) => (writer.position[partition] ?? 0) >= offset)
+  function passed(end: Position): boolean {
+    const { position } = writer
+    return Object.entries(end).every(([partition, offset]) => (position[partition] ?? 0) >= offset)
+  }
 
   function makeClaim(): Claim {
     // The end is read first: whatever is acknowledged by now lies before an end read now, or later.
@@ -127,17 +129,19 @@ export function openLedger(options: LedgerOptions): RunningLedger {
       compare()
       const keys = new Set<string>(counted.keys())
       for (const [key] of book.entries()) keys.add(key)
+      // Once the writer has all that the journal holds, nothing is on the way between the two.
+      const caughtUp = passed(journal.end())
       const streams: StreamAccount[] = []
       for (const key of keys) {
         if (devices && !devices.includes(parseStreamKey(key).device)) continue
-        streams.push(account(key, counted.get(key)))
+        streams.push(account(key, counted.get(key), caughtUp))
       }
       streams.sort((a, b) => (order(a) < order(b) ? -1 : 1))
       return sum(streams)
     })
   }
 
-  function account(key: string, count: StreamCount | undefined): StreamAccount {
+  function account(key: string, count: StreamCount | undefined, caughtUp: boolean): StreamAccount {
     const known = book.get(key)
     const written = writer.streams.get(key)
     return accountOf(key, {
@@ -145,8 +149,7 @@ export function openLedger(options: LedgerOptions): RunningLedger {
       written,
       count,
       lost: lost.get(key),
-      // Once the writer has all that the journal holds, nothing is on the way between the two.
-      caughtUp: passed(journal.end()),
+      caughtUp,
       ended: ended(key),
     })
   }

@@ -4,7 +4,7 @@ import { createRequire } from 'node:module'
 import { promisify } from 'node:util'
 import type { ConnectionOptions } from 'node:tls'
 import { readFileSync } from 'node:fs'
-import { constants, zstdCompress, zstdDecompress } from 'node:zlib'
+import { constants, zstdCompress, zstdCompressSync, zstdDecompress, zstdDecompressSync } from 'node:zlib'
 import kafkajs from 'kafkajs'
 import type * as z from 'zod'
 import type { ISocketFactory, Kafka, KafkaConfig, LogEntry, SASLOptions } from 'kafkajs'
@@ -79,14 +79,22 @@ export const zstd = CompressionTypes.ZSTD
 /** Every message names its partition; without one given, kafkajs prints a notice. */
 export const createPartitioner = Partitioners.DefaultPartitioner
 
-/** Each chunk is a trip to a thread and back: mostly one is enough. */
+/** Of what is expected to come out: mostly one is enough, and there are no parts to join. */
 const chunkSize = (expected: number): number => Math.min(Math.max(expected, 16 * 1024), 1024 * 1024)
 
+/** The way to a thread and back costs as much CPU as packing 100 KiB; this much keeps others waiting half a millisecond. */
+const packHere = 512 * 1024
+const unpackHere = 128 * 1024
+
 CompressionCodecs[zstd] = () => ({
-  compress: ({ buffer }: { buffer: Buffer }) =>
-    pack(buffer, { ...level, chunkSize: chunkSize(buffer.length / 3) }),
-  decompress: (bytes: Buffer) =>
-    unpack(bytes, { maxOutputLength: unpackedBytes, chunkSize: chunkSize(bytes.length * 8) }),
+  async compress({ buffer }: { buffer: Buffer }) {
+    const options = { ...level, chunkSize: chunkSize(buffer.length / 3) }
+    return buffer.length <= packHere ? zstdCompressSync(buffer, options) : pack(buffer, options)
+  },
+  async decompress(bytes: Buffer) {
+    const options = { maxOutputLength: unpackedBytes, chunkSize: chunkSize(bytes.length * 8) }
+    return bytes.length <= unpackHere ? zstdDecompressSync(bytes, options) : unpack(bytes, options)
+  },
 })
 
 /** `kafka://host:port,host:port` → the addresses. @throws PermanentError CONFIG_INVALID */

@@ -43,7 +43,7 @@ interface Waiting extends Outgoing {
 /** Of all record batches of one request. */
 const requestBytes = 8 * 1024 * 1024
 /** What comes within this time of a request goes out with the next: a request costs as much as packing 2,000 records. */
-const lingerMs = 10
+const lingerMs = 20
 const never = new AbortController().signal
 /** For the frame of a message and of a record batch. */
 const messageFrame = 64
