@@ -1,6 +1,7 @@
 // What a virtual device is: the plain state that physics moves, faults disturb, the simulated sources read and the BMC
 // serves. Everything of a device is here, so that none of them needs to know another.
 import type { Inner } from './physics/inner.ts'
+import type { World } from './physics/world.ts'
 import type { Random } from './random.ts'
 
 /** One step of physics, and the grain of everything that is simulated. */
@@ -117,6 +118,10 @@ export interface Device {
   readonly uuid: string
   readonly kind: Kind
   readonly placement: Placement
+  /** Unix time, in milliseconds, at which `elapsedMs` was 0: with it physics knows the time of day. */
+  readonly epochMs: number
+  /** What all devices of the fleet share: the air of sites and racks, the day of tenants. */
+  readonly world: World
   /** Streams of its own: what one part draws changes nothing for the others. */
   readonly random: (part: string) => Random
   readonly state: State
@@ -299,4 +304,27 @@ export interface Truth {
   readonly fault: string
   readonly where: string
   readonly phase: 'begin' | 'end'
+}
+
+/** What `physics/index.ts` exports. */
+export interface Physics {
+  /** How a device is at the start of a run: up for a while, and warm. */
+  createState(origin: Omit<Device, 'state'>): State
+  /** Moves the device on by `stepMs`, `state.elapsedMs` included. */
+  step(device: Device): void
+}
+
+/** What `createSchedule` of `faults/schedule.ts` makes of `--faults`. */
+export interface Schedule {
+  /** Before each step of physics: begins what is due on this device, disturbs it, ends what is over, and tells the truth. */
+  step(device: Device): void
+  /** Ends what is under way on it, as a run ends. */
+  end(device: Device): void
+}
+
+export interface ScheduleOptions {
+  /** As `--faults` has it; an empty one is a fleet without faults. @throws what is wrong with it. */
+  readonly faults: string
+  readonly devices: readonly Device[]
+  readonly tell: (truth: Truth) => void
 }

@@ -1,5 +1,5 @@
 // Which fault hits which device when: what `--faults` asks for, drawn from each device's own stream or told exactly.
-import type { Device, Fault, FaultKind, Truth } from '../model.ts'
+import type { Device, Fault, FaultKind, Schedule, ScheduleOptions, Truth } from '../model.ts'
 import type { Random } from '../random.ts'
 import { parseDuration } from '../../plugins/contract/index.ts'
 import { faultKinds } from './index.ts'
@@ -75,15 +75,16 @@ interface Coming {
   running: { fault: Fault; sinceMs: number; untilMs: number } | undefined
 }
 
-/** Begins, steps and ends the faults of a fleet. `tell` gets what happened, as `--truth` writes it. */
-export class Schedule {
+/** @throws where `faults` is wrong, or tells of devices that there are not. */
+export const createSchedule = ({ faults, devices, tell }: ScheduleOptions): Schedule =>
+  new FleetSchedule(parseFaults(faults), devices, tell)
+
+/** Begins, steps and ends the faults of a fleet. */
+class FleetSchedule implements Schedule {
   readonly #coming = new Map<Device, Coming[]>()
-  readonly #startMs: number
   readonly #tell: (truth: Truth) => void
 
-  /** Told ones have to name devices that there are. */
-  constructor(plan: Plan, devices: readonly Device[], startMs: number, tell: (truth: Truth) => void) {
-    this.#startMs = startMs
+  constructor(plan: Plan, devices: readonly Device[], tell: (truth: Truth) => void) {
     this.#tell = tell
     const unknown = plan.told.filter((one) => !devices.some((device) => isMeant(one, device)))
     if (unknown.length > 0) {
@@ -99,14 +100,12 @@ export class Schedule {
     }
   }
 
-  /** Before each step of physics. */
   step(device: Device): void {
     const coming = this.#coming.get(device)
     if (coming === undefined) return
     for (const one of coming) this.#stepOne(device, one, coming)
   }
 
-  /** Ends what is under way, as the run ends. */
   end(device: Device): void {
     for (const one of this.#coming.get(device) ?? []) this.#end(device, one)
   }
@@ -139,7 +138,7 @@ export class Schedule {
   }
 
   #write(device: Device, kind: FaultKind, fault: Fault, phase: Truth['phase']): void {
-    const at = new Date(this.#startMs + device.state.elapsedMs).toISOString()
+    const at = new Date(device.epochMs + device.state.elapsedMs).toISOString()
     this.#tell({ at, device: device.id, fault: kind.name, where: fault.where, phase })
   }
 }

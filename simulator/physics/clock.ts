@@ -33,8 +33,8 @@ export function moveClock(device: Device): void {
 export function loseTime(device: Device): void {
   const { state } = device
   const { clock, inner } = state
-  const { life, world } = inner
+  const { life } = inner
   const isReset = life.chance(0.12)
-  clock.offsetMs = isReset ? -(world.startMs + state.elapsedMs) : (life.float() - 0.5) * 3000
+  clock.offsetMs = isReset ? -(device.epochMs + state.elapsedMs) : (life.float() - 0.5) * 3000
   inner.syncAtMs = state.upAtMs + 6000 + life.below(30) * 1000
 }

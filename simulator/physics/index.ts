@@ -7,7 +7,7 @@ import { bootText, moveBoot } from './boot.ts'
 import { chat } from './chatter.ts'
 import { moveClock } from './clock.ts'
 import { moveErrors } from './hardware-errors.ts'
-import type { Inner, Origin } from './inner.ts'
+import type { Inner } from './inner.ts'
 import { moveLinks } from './links.ts'
 import { moveMemory } from './memory.ts'
 import { movePower } from './power.ts'
@@ -18,7 +18,6 @@ import { moveHeat } from './thermal.ts'
 import { moveTraffic } from './traffic.ts'
 
 export { panic, powerOff, powerOn, reboot, reset } from './boot.ts'
-export type { Origin } from './inner.ts'
 export { readSensor } from './sensors.ts'
 export { World } from './world.ts'
 
@@ -65,7 +64,7 @@ function clear(strain: Strain): void {
 }
 
 /** As it is at the start of a run: on for days already, warm, with counters that have counted. */
-export function createState(origin: Origin): State {
+export function createState(origin: Omit<Device, 'state'>): State {
   const { kind, random } = origin
   const draw = random('origin')
   const uptimeMs = Math.round(draw.between(0.02, 40) * dayMs)
@@ -139,7 +138,7 @@ function bootedBefore(state: State, kind: Kind): void {
   state.kernelNext = state.kernel.length
 }
 
-function innerOf({ world, kind, placement, random }: Origin, draw: Random): Inner {
+function innerOf({ world, kind, placement, random }: Omit<Device, 'state'>, draw: Random): Inner {
   const empty = kind.ports.reduce(
     (bits, port, index) => (index > 0 && port.isOptical && draw.chance(0.06) ? bits | (1 << index) : bits),
     0,
@@ -148,8 +147,6 @@ function innerOf({ world, kind, placement, random }: Origin, draw: Random): Inne
   const sum = parts.reduce((total, part) => total + part, 0)
   const forServices = kind.memoryBytes * draw.between(0.18, 0.34)
   return {
-    world,
-    kind,
     site: world.site(placement.site),
     rack: world.rack(placement.site, placement.rack),
     tenant: world.tenant(placement.tenant),

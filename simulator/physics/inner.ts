@@ -1,15 +1,12 @@
 // What physics remembers of a device from step to step, beside what can be seen of it: its own streams of chance, how it
 // differs from others of its kind, and what is under way. Nobody but physics looks at it.
-import type { Kind, Placement } from '../model.ts'
 import type { Random } from '../random.ts'
-import type { Rack, Site, Tenant, World } from './world.ts'
+import type { Rack, Site, Tenant } from './world.ts'
 
 export interface Inner {
-  readonly world: World
   readonly site: Site
   readonly rack: Rack
   readonly tenant: Tenant
-  readonly kind: Kind
   readonly traffic: Random
   readonly work: Random
   readonly errors: Random
@@ -49,12 +46,4 @@ export interface Inner {
   readonly isWellTimed: boolean
   /** When its clock is next compared with that of a server. */
   syncAtMs: number
-}
-
-/** What a state is made from. */
-export interface Origin {
-  readonly world: World
-  readonly kind: Kind
-  readonly placement: Placement
-  readonly random: (part: string) => Random
 }

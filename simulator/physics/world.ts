@@ -32,19 +32,19 @@ export interface Tenant {
 
 export class World {
   readonly seed: number
-  /** Unix time at which the run begins. */
-  readonly startMs: number
+  /** Unix time, in milliseconds, at which the run begins. */
+  readonly epochMs: number
   readonly #sites = new Map<string, Site>()
   readonly #racks = new Map<string, Rack>()
   readonly #tenants = new Map<string, Tenant>()
 
-  constructor(seed: number, startMs: number) {
+  constructor(seed: number, epochMs: number) {
     this.seed = seed
-    this.startMs = startMs
+    this.epochMs = epochMs
   }
 
   site(name: string): Site {
-    return kept(this.#sites, name, () => siteOf(new Random(this.seed, `site ${name}`), this.startMs))
+    return kept(this.#sites, name, () => siteOf(new Random(this.seed, `site ${name}`), this.epochMs))
   }
 
   rack(site: string, name: string): Rack {
@@ -53,7 +53,7 @@ export class World {
   }
 
   tenant(name: string): Tenant {
-    return kept(this.#tenants, name, () => tenantOf(this.seed, name, this.startMs))
+    return kept(this.#tenants, name, () => tenantOf(this.seed, name, this.epochMs))
   }
 }
 
@@ -90,7 +90,7 @@ export class Rack {
   }
 }
 
-function siteOf(random: Random, startMs: number): Site {
+function siteOf(random: Random, epochMs: number): Site {
   const mean = random.between(20, 25)
   const swing = random.between(0.8, 2.8)
   const phase = random.float() * dayMs
@@ -98,12 +98,12 @@ function siteOf(random: Random, startMs: number): Site {
   return {
     inlet: (atMs) =>
       mean +
-      swing * Math.sin((2 * Math.PI * (startMs + atMs + phase)) / dayMs) +
+      swing * Math.sin((2 * Math.PI * (epochMs + atMs + phase)) / dayMs) +
       0.7 * Math.sin((2 * Math.PI * (atMs + weather)) / (4.3 * dayMs)),
   }
 }
 
-function tenantOf(seed: number, name: string, startMs: number): Tenant {
+function tenantOf(seed: number, name: string, epochMs: number): Tenant {
   const random = new Random(seed, `tenant ${name}`)
   const hours = days[random.pick(['office', 'office', 'evening', 'nightly', 'even'] as const)]
   const shiftMs = random.below(24) * 3_600_000
@@ -114,7 +114,7 @@ function tenantOf(seed: number, name: string, startMs: number): Tenant {
   let nextBase = 0
   let burst = 0
   const hourly = (atMs: number): number => {
-    const local = startMs + atMs + shiftMs
+    const local = epochMs + atMs + shiftMs
     const hour = (local / 3_600_000) % 24
     const before = hours[Math.floor(hour)] ?? 0
     const after = hours[(Math.floor(hour) + 1) % 24] ?? 0

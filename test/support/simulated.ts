@@ -5,7 +5,7 @@ import { createState, step, World } from '../../simulator/physics/index.ts'
 import { Random } from '../../simulator/random.ts'
 
 /** A Monday, 9 o'clock. */
-export const startMs = Date.UTC(2026, 0, 5, 9)
+export const epochMs = Date.UTC(2026, 0, 5, 9)
 
 export function kindOf(name: string): Kind {
   const kind = kinds.find((one) => one.name === name)
@@ -13,19 +13,21 @@ export function kindOf(name: string): Kind {
   return kind
 }
 
-export function makeDevice(kind: Kind, seed: number, world = new World(seed, startMs), index = 0): Device {
+export function makeDevice(kind: Kind, seed: number, world = new World(seed, epochMs), index = 0): Device {
   const placement = { site: 'ams1', rack: 'r07', host: 'srv-0712', slot: 0, tenant: 'blue' }
   const random = (part: string): Random => new Random(seed, `device ${index} ${part}`)
-  return {
+  const origin = {
     index,
     id: `${kind.name}-${seed}-${index}`,
     serial: kind.serial.replaceAll('#', '7'),
     uuid: '8a95d198-7f46-41e5-af8b-08002704d48e',
     kind,
     placement,
+    epochMs,
+    world,
     random,
-    state: createState({ kind, placement, world, random }),
   }
+  return { ...origin, state: createState(origin) }
 }
 
 /** Steps it for so many seconds. */
