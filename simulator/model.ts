@@ -1,5 +1,7 @@
 // What a virtual device is: the plain state that physics moves, faults disturb, the simulated sources read and the BMC
 // serves. Everything of a device is here, so that none of them needs to know another.
+import type { Inner } from './physics/inner.ts'
+import type { World } from './physics/world.ts'
 import type { Random } from './random.ts'
 
 /** One step of physics, and the grain of everything that is simulated. */
@@ -14,6 +16,8 @@ export interface Kind {
   readonly partNumber: string
   /** Of a serial number: `MT#########`, where each # is a digit. */
   readonly serial: string
+  /** Vendor and device of its network function on the bus, as the kernel writes it: `15b3:a2dc`. */
+  readonly pciId: string
   readonly arch: 'arm64' | 'x64'
   /** How many of the fleet are of this kind, beside the others. */
   readonly share: number
@@ -46,6 +50,8 @@ export interface Kind {
 
 export interface PortKind {
   readonly name: string
+  /** Its address on the card's own bus, as its driver writes it. */
+  readonly pci: string
   readonly bitsPerSecond: number
   readonly driver: string
   readonly isOptical: boolean
@@ -64,6 +70,8 @@ export interface SensorKind {
   readonly nominal?: number
   readonly warning?: number
   readonly critical?: number
+  readonly lowWarning?: number
+  readonly lowCritical?: number
 }
 
 export interface DriveKind {
@@ -80,7 +88,8 @@ export interface BmcKind {
   readonly answerMs: number
 }
 
-/** A kind of log line. `{n}`-like holes are filled anew each time: {int}, {hex}, {ip}, {port}, {uuid}, {ms}, {pid}, {user}, {path}. */
+/** A kind of log line. `{n}`-like holes are filled anew each time: {int}, {hex}, {ip}, {port}, {uuid}, {ms}, {pid}, {user}, {path},
+ * {mac}, {if} a port, {pci} of a port, {svc} a service. */
 export interface Template {
   readonly service: string
   /** Of RFC 5424: 0 emergency … 7 debug. */
@@ -109,6 +118,10 @@ export interface Device {
   readonly uuid: string
   readonly kind: Kind
   readonly placement: Placement
+  /** Unix time, in milliseconds, at which `elapsedMs` was 0: with it physics knows the time of day. */
+  readonly epochMs: number
+  /** What all devices of the fleet share: the air of sites and racks, the day of tenants. */
+  readonly world: World
   /** Streams of its own: what one part draws changes nothing for the others. */
   readonly random: (part: string) => Random
   readonly state: State
@@ -139,6 +152,10 @@ export interface State {
   fanDuty: number
   isThrottled: boolean
   watts: number
+  /** Used since the start of the run. */
+  joules: number
+  /** All cores together were busy for so long since the boot. */
+  cpuSeconds: number
   /** What a sensor tells in place of the truth: absent, or absurd. By sensor id. */
   sensorLies: Map<string, number | 'absent'>
   ports: PortState[]
@@ -163,8 +180,39 @@ export interface State {
   }
   /** Lines since the source took the last ones; bounded by whoever adds. */
   lines: Line[]
-  /** Of the kernel, since boot. */
+  /** Of the kernel, since boot; the oldest go when it is full. */
   kernel: KernelLine[]
+  /** Number of the next line of the kernel, as in /dev/kmsg: 0 is the first of a boot. */
+  kernelNext: number
+  /** What weighs on it in this step beside its own work: faults add before a step, physics takes and clears it. */
+  readonly strain: Strain
+  /** What physics remembers from step to step; nobody else looks at it. */
+  readonly inner: Inner
+}
+
+export interface Strain {
+  /** Part of the cooling air that does not come, 0 to 1. */
+  airflow: number
+  /** Degrees by which the air at the inlet is warmer. */
+  inlet: number
+  /** Work of others on the card and its links, 0 to 1 each. */
+  cpu: number
+  network: number
+  storage: number
+  /** Links that are held down, and services that die soon after each start: bit i is port or service i. */
+  linksDown: number
+  crashing: number
+  /** A second. */
+  eccCorrectable: number
+  eccUncorrectable: number
+  aerCorrectable: number
+  aerNonfatal: number
+  /** Of each drive: per cent of its life that a second uses up, and errors a second. */
+  wear: number[]
+  mediaErrors: number[]
+  /** Of each service: bytes a second that it does not give back, and lines a second that it writes. */
+  leak: number[]
+  lines: number[]
 }
 
 export interface PortState {
@@ -256,4 +304,27 @@ export interface Truth {
   readonly fault: string
   readonly where: string
   readonly phase: 'begin' | 'end'
+}
+
+/** What `physics/index.ts` exports. */
+export interface Physics {
+  /** How a device is at the start of a run: up for a while, and warm. */
+  createState(origin: Omit<Device, 'state'>): State
+  /** Moves the device on by `stepMs`, `state.elapsedMs` included. */
+  step(device: Device): void
+}
+
+/** What `createSchedule` of `faults/schedule.ts` makes of `--faults`. */
+export interface Schedule {
+  /** Before each step of physics: begins what is due on this device, disturbs it, ends what is over, and tells the truth. */
+  step(device: Device): void
+  /** Ends what is under way on it, as a run ends. */
+  end(device: Device): void
+}
+
+export interface ScheduleOptions {
+  /** As `--faults` has it; an empty one is a fleet without faults. @throws what is wrong with it. */
+  readonly faults: string
+  readonly devices: readonly Device[]
+  readonly tell: (truth: Truth) => void
 }

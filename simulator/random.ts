@@ -46,6 +46,16 @@ export class Random {
     return Math.sqrt(-2 * Math.log(1 - this.float())) * Math.cos(2 * Math.PI * this.float())
   }
 
+  /** Heavy-tailed, at least `least`: most are small, a few are huge; the smaller the `exponent`, the huger. */
+  pareto(least: number, exponent: number): number {
+    return least / (1 - this.float()) ** (1 / exponent)
+  }
+
+  /** Time to the next event of a Poisson process, of which one comes in `mean`. */
+  until(mean: number): number {
+    return -mean * Math.log(1 - this.float())
+  }
+
   /** How many events of a Poisson process with that mean. */
   poisson(mean: number): number {
     if (mean > 30) return Math.max(0, Math.round(mean + Math.sqrt(mean) * this.normal()))

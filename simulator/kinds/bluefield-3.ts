@@ -1,0 +1,142 @@
+// NVIDIA BlueField-3, as a BMC of firmware BF-23.10 shows it: sensors, limits and parts of the firmware are those of a
+// real card; soc_power and ddr_temp came with later BMCs.
+import type { Kind, SensorKind } from '../model.ts'
+import { mlxChatter, mlxServices } from './bluefield.ts'
+import { armBoot, linuxChatter, rootBoot } from './linux.ts'
+
+const rail = (id: string, nominal: number, lowWarning: number, warning: number): SensorKind => ({
+  id,
+  kind: 'voltage',
+  of: 'rail',
+  nominal,
+  lowWarning,
+  warning,
+})
+
+const module = (index: number): SensorKind => ({
+  id: `p${index}_temp`,
+  kind: 'temperature',
+  of: 'optics',
+  index,
+  lowWarning: 0,
+  lowCritical: -5,
+  warning: 70,
+  critical: 75,
+})
+
+export const bluefield3: Kind = {
+  name: 'bluefield-3',
+  vendor: 'Nvidia',
+  model: 'Bluefield 3 SmartNIC Main Card',
+  partNumber: '900-9D3B6-00CV-AA0',
+  serial: 'MT24##X#####',
+  pciId: '15b3:a2dc',
+  arch: 'arm64',
+  share: 40,
+  cores: 16,
+  memoryBytes: 32 * 1024 ** 3,
+  ports: [
+    {
+      name: 'p0',
+      pci: '0000:03:00.0',
+      bitsPerSecond: 200e9,
+      driver: 'mlx5_core',
+      isOptical: true,
+      counterBits: 64,
+    },
+    {
+      name: 'p1',
+      pci: '0000:03:00.1',
+      bitsPerSecond: 200e9,
+      driver: 'mlx5_core',
+      isOptical: true,
+      counterBits: 64,
+    },
+    {
+      name: 'oob_net0',
+      pci: 'MLNXBF17:00',
+      bitsPerSecond: 1e9,
+      driver: 'mlxbf_gige',
+      isOptical: false,
+      counterBits: 32,
+    },
+  ],
+  sensors: [
+    {
+      id: 'bluefield_temp',
+      kind: 'temperature',
+      of: 'asic',
+      lowWarning: 5,
+      lowCritical: 0,
+      warning: 95,
+      critical: 105,
+    },
+    module(0),
+    module(1),
+    { id: 'ddr_temp', kind: 'temperature', of: 'memory', warning: 90, critical: 95 },
+    { id: 'soc_power', kind: 'power', of: 'input' },
+    rail('12V_ATX', 12.28, 10.4, 13.6),
+    rail('12V_PCIe', 12.32, 10.4, 13.6),
+    rail('1V_BMC', 0.993, 0.9, 1.1),
+    rail('1_2V_BMC', 1.193, 1.1, 1.3),
+    rail('1_8V', 1.8, 1.6, 2),
+    rail('1_8V_BMC', 1.8024, 1.6, 2),
+    rail('2_5V', 2.5058, 2.2, 2.8),
+    rail('3_3V', 3.3164, 3, 3.6),
+    rail('3_3V_RGM', 3.3208, 3, 3.6),
+    rail('5V', 5.01, 4.5, 5.5),
+    rail('DVDD', 0.869, 0.7, 1),
+    rail('HVDD', 1.206, 1.1, 1.3),
+    rail('VDD', 0.771, 0.7, 1),
+    rail('VDDQ', 1.115, 1, 1.2),
+    rail('VDD_CPU_L', 0.939, 0.7, 1),
+    rail('VDD_CPU_R', 0.939, 0.7, 1),
+  ],
+  power: { idle: 52, full: 140 },
+  thermal: { idle: 21, full: 58, seconds: 55, throttle: 98, shutdown: 115 },
+  fans: 0, // cooled by those of the server
+  storage: [
+    { model: 'KIOXIA KBG50ZNS128G', bytes: 128_035_676_160, pci: '0000:06:00.0' },
+    { model: 'eMMC DG4064', bytes: 62_537_072_640, pci: '' },
+  ],
+  accelerators: ['crypto', 'regex', 'compression', 'dma'],
+  services: [...mlxServices, 'doca-telemetry', 'kubelet', 'containerd'],
+  firmware: {
+    BMC_Firmware: ['BF-23.09-6', 'BF-23.10-5', 'BF-24.01-5', 'BF-24.04-5', 'BF-24.07-14'],
+    Bluefield_FW_ERoT: ['00.02.0092.0000_n02', '00.02.0152.0000_n02', '00.02.0180.0000_n02'],
+    DPU_ATF: [
+      'v2.2(release):4.2.2-3-ged2a420',
+      'v2.2(release):4.5.0-39-gc9b3ecb',
+      'v2.2(release):4.7.0-25-g5569834',
+    ],
+    DPU_BOARD: ['MT_0000000884'],
+    DPU_BSP: ['4.2.2.12968', '4.5.0.12993', '4.7.0.13127'],
+    DPU_NIC: ['32.36.3062', '32.38.1002', '32.39.2048', '32.41.1000'],
+    DPU_OFED: [
+      'MLNX_OFED_LINUX-5.8-1.1.2.1.104',
+      'MLNX_OFED_LINUX-23.10-0.5.5.0',
+      'MLNX_OFED_LINUX-24.04-0.6.6.0',
+    ],
+    DPU_OS: [
+      'DOCA_2.2.0_BSP_4.2.2_Ubuntu_22.04',
+      'DOCA_2.5.0_BSP_4.5.0_Ubuntu_22.04',
+      'DOCA_2.7.0_BSP_4.7.0_Ubuntu_22.04',
+    ],
+    DPU_UEFI: ['4.2.2-2-g1174066', '4.5.0-46-gf57517d', '4.7.0-42-g13081ae'],
+  },
+  chatter: [...linuxChatter, ...mlxChatter],
+  boot: [
+    ...armBoot('5.15.0-1049-bluefield', 'https://www.mellanox.com BlueField-3 DPU, BIOS {fw DPU_UEFI}'),
+    'mlx5_core 0000:03:00.0: firmware version: {fw DPU_NIC}',
+    'mlx5_core 0000:03:00.0: 252.048 Gb/s available PCIe bandwidth (16.0 GT/s PCIe x16 link)',
+    'mlx5_core 0000:03:00.0: Port module event: module 0, Cable plugged',
+    'mlx5_core 0000:03:00.0: E-Switch: Total vports 10, per vport: max uc(128) max mc(2048)',
+    'mlx5_core 0000:03:00.1: firmware version: {fw DPU_NIC}',
+    'mlxbf_gige MLNXBF17:00 oob_net0: renamed from eth0',
+    'nvme nvme0: 8/0/0 default/read/poll queues',
+    'mmcblk0: mmc0:0001 DG4064 58.3 GiB',
+    ...rootBoot('nvme0n1p2'),
+  ],
+  bootSeconds: 150,
+  bmc: { flavour: 'bluefield', version: 'BF-23.10-5', answerMs: 290 },
+}

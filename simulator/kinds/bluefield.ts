@@ -1,0 +1,88 @@
+// What both generations of BlueField run and say: Open vSwitch in hardware, DOCA's services, mlx5.
+import type { Template } from '../model.ts'
+
+export const mlxServices: readonly string[] = [
+  'ovs-vswitchd',
+  'ovsdb-server',
+  'rshim',
+  'openibd',
+  'mlx_ipmid',
+  'set_emu_param',
+]
+
+export const mlxChatter: readonly Template[] = [
+  {
+    service: 'ovs-vswitchd',
+    severity: 6,
+    perHour: 20,
+    perLoad: 260,
+    text: 'ovs|{int}|bridge|INFO|bridge ovsbr1: added interface pf0vf{int} on port {int}',
+  },
+  {
+    service: 'ovs-vswitchd',
+    severity: 4,
+    perHour: 2,
+    perLoad: 90,
+    text: 'ovs|{int}|dpif|WARN|system@ovs-system: recirc_id({hex}),in_port({int}) eth(src={mac},dst={mac}) flow put took {ms} ms',
+  },
+  {
+    service: 'ovs-vswitchd',
+    severity: 4,
+    perHour: 1,
+    perLoad: 30,
+    text: 'ovs|{int}|ofproto_dpif_upcall|WARN|upcall_cb failure: ukey installation fails for {ip} -> {ip}:{port}',
+  },
+  {
+    service: 'ovs-vswitchd',
+    severity: 6,
+    perHour: 6,
+    perLoad: 60,
+    text: 'ovs|{int}|timeval|INFO|context switches: {int} voluntary, {int} involuntary',
+  },
+  {
+    service: 'ovsdb-server',
+    severity: 6,
+    perHour: 4,
+    text: 'ovs|{int}|jsonrpc|INFO|unix#{int}: connection from pid {pid} closed',
+  },
+  {
+    service: 'mlx_ipmid',
+    severity: 6,
+    perHour: 6,
+    text: 'request netfn 0x{int} cmd 0x{int} answered in {ms} ms',
+  },
+  {
+    service: 'set_emu_param',
+    severity: 6,
+    perHour: 8,
+    text: 'updated /run/emu_param/bluefield_temp in {ms} ms',
+  },
+  {
+    service: 'doca-telemetry',
+    severity: 6,
+    perHour: 10,
+    perLoad: 40,
+    text: 'dts: provider sysfs read {int} counters in {ms} ms',
+  },
+  {
+    service: 'doca-telemetry',
+    severity: 4,
+    perHour: 0.6,
+    perLoad: 6,
+    text: 'dts: fluent exporter {ip}:{port}: send buffer full, {int} records queued',
+  },
+  {
+    service: 'kernel',
+    severity: 6,
+    perHour: 0.3,
+    perLoad: 3,
+    text: 'mlx5_core {pci}: mlx5e_rep_neigh_update: neigh {ip} lladdr {mac} connected',
+  },
+  {
+    service: 'kernel',
+    severity: 4,
+    perHour: 0.1,
+    perLoad: 0.6,
+    text: 'mlx5_core {pci}: mlx5_cmd_out_err:808:(pid {pid}): MODIFY_FLOW_TABLE(0x93c) op_mod(0x0) failed, status bad parameter(0x3), syndrome (0x{hex}), err(-22)',
+  },
+]
