@@ -1,0 +1,113 @@
+// Readings of `nic` on a virtual device: links, what drivers count, optics.
+import type { Attributes } from '../../plugins/contract/index.ts'
+import type { Device, PortKind, PortState } from '../model.ts'
+import type { Simulated } from './simulated.ts'
+
+interface Port {
+  readonly kind: PortKind
+  readonly about: Attributes
+  readonly facts: Attributes
+  readonly errors: readonly { attributes: Attributes; count: (port: PortState) => number }[]
+  readonly statistics: readonly { attributes: Attributes; count: (port: PortState) => number }[]
+  readonly lane: Attributes
+  readonly received: Attributes
+  readonly transmitted: Attributes
+}
+
+const errorsOf: readonly [name: string, direction: string, count: (port: PortState) => number][] = [
+  ['rx_crc_errors_phy', 'receive', ({ rxErrors }) => rxErrors],
+  ['rx_discards_phy', 'receive', ({ rxDropped }) => rxDropped],
+]
+const statisticsOf: readonly [name: string, direction: string, count: (port: PortState) => number][] = [
+  ['rx_pause_ctrl_phy', 'receive', ({ pausedFrames }) => pausedFrames],
+]
+
+function portsOf({ kind, state, random }: Device): Port[] {
+  const address = random('mac')
+  return kind.ports.map((port) => {
+    const about = {
+      'hw.id': port.name,
+      'hw.name': port.name,
+      'hw.type': 'network',
+      'network.interface.name': port.name,
+    }
+    const octet = () => address.below(256).toString(16).padStart(2, '0')
+    const counted = (key: string) => (list: typeof errorsOf) =>
+      list.map(([name, direction, count]) => ({
+        attributes: { ...about, 'network.io.direction': direction, [key]: name },
+        count,
+      }))
+    const lane = { ...about, 'dpu.optics.lane': 1 }
+    const firmware = state.firmware.nic
+    return {
+      kind: port,
+      about,
+      facts: {
+        ...about,
+        'hw.network.physical_address': `b8:3f:d2:${octet()}:${octet()}:${octet()}`,
+        'dpu.network.port.kind': 'physical',
+        'dpu.network.port.name': port.name,
+        'dpu.network.mtu': '9000',
+        'dpu.network.driver': port.driver,
+        ...(firmware !== undefined && { 'hw.firmware_version': firmware }),
+      },
+      errors: counted('error.type')(errorsOf),
+      statistics: counted('dpu.network.statistic')(statisticsOf),
+      lane,
+      received: { ...lane, 'network.io.direction': 'receive' },
+      transmitted: { ...lane, 'network.io.direction': 'transmit' },
+    }
+  })
+}
+
+/** As a module tells it; in the dark a receiver shows its floor. */
+const watts = (dBm: number): number => 10 ** (Math.max(-40, dBm) / 10) / 1000
+const tenth = (value: number): number => Math.round(value * 10) / 10
+
+export const nic: Simulated = {
+  name: 'nic',
+  service: 'dpulse',
+  open(device) {
+    const ports = portsOf(device)
+    return {
+      points(readings) {
+        const { state } = device
+        const here = ports.flatMap((port, index) => {
+          const now = state.ports[index]
+          return now ? [{ ...port, now, index }] : []
+        })
+        for (const { facts } of here) readings.add('dpu.network.interface', 1n, facts)
+        for (const { about, now } of here) readings.add('hw.network.up', now.isUp ? 1n : 0n, about)
+        for (const { about, kind, now } of here) {
+          if (now.isUp)
+            readings.add('hw.network.bandwidth.limit', BigInt(Math.round(kind.bitsPerSecond / 8)), about)
+        }
+        for (const { about, now } of here) {
+          readings.add('dpu.network.carrier.changes', BigInt(now.carrierChanges), about)
+        }
+        for (const { errors, now } of here) {
+          for (const { attributes, count } of errors) {
+            readings.add('hw.errors', BigInt(Math.floor(count(now))), attributes)
+          }
+        }
+        for (const { statistics, now } of here) {
+          for (const { attributes, count } of statistics) {
+            readings.add('dpu.network.statistic', BigInt(Math.floor(count(now))), attributes)
+          }
+        }
+        const optical = here.filter(({ kind }) => kind.isOptical)
+        for (const { about, index } of optical) {
+          const degrees = state.temperature.optics[index]
+          if (degrees !== undefined) readings.add('dpu.optics.temperature', tenth(degrees), about)
+        }
+        for (const { now, received, transmitted } of optical) {
+          readings.add('dpu.optics.power', watts(now.rxPower), received)
+          readings.add('dpu.optics.power', watts(now.txPower), transmitted)
+        }
+        for (const { now, lane } of optical) {
+          readings.add('dpu.optics.bias', Math.round(now.biasMilliamps * 500) / 500_000, lane)
+        }
+      },
+    }
+  },
+}
