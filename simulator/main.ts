@@ -11,6 +11,7 @@ import { Logger } from '../collector/logger.ts'
 import { bufferSettings, outline } from '../collector/settings.ts'
 import { PermanentError, messageOf } from '../plugins/contract/index.ts'
 import type { Exporter, ExporterDefinition } from '../plugins/contract/index.ts'
+import type { SimulateOptions } from '../plugins/contract/options.ts'
 import { connectToParent, stopSignal } from '../plugins/contract/parent.ts'
 import { plugins } from '../plugins/index.ts'
 import { openLog } from '../plugins/protocols/log/index.ts'
@@ -19,8 +20,7 @@ import { Cable, behindCable, destinationOf } from './exporters.ts'
 import type { Destination } from './exporters.ts'
 import { makeFleet } from './fleet.ts'
 import type { Device } from './model.ts'
-import { isFile, timesOf } from './options.ts'
-import type { SimulateOptions } from './options.ts'
+import { isFile, timesOf } from './times.ts'
 import { SharedExporter } from './shared-exporter.ts'
 import { Simulation } from './simulation.ts'
 import { simulatedSources } from './sources/index.ts'
@@ -37,7 +37,6 @@ const smallestBuffer = 256 * 1024
 const stopMs = 20_000
 /** Devices that connect in a second: brokers let in no more than so many. */
 const startsPerSecond = 400
-const usualInterval = 10_000
 /** Fleets are thousands of small objects: collecting all of them is dear, so more may pile up. */
 const garbage = { young: 64 * MiB, old: 512 * MiB }
 
@@ -133,7 +132,7 @@ const deviceLogs = (data: string) => async (device: string) => {
 
 /** The same for all devices: nothing of it speaks of one. */
 function configOf(
-  { interval = usualInterval, speed }: SimulateOptions,
+  { interval, speed }: SimulateOptions,
   devices: readonly Device[],
   cables: ReadonlyMap<string, Cable>,
   { definition, config, address }: Destination,
