@@ -1,7 +1,8 @@
 // Makes the devices of a fleet from a seed: which kinds, what they are called, and where they sit (one or two cards a host,
 // sixteen hosts a rack). One device more changes nothing of the others.
 import { PermanentError } from '../plugins/contract/index.ts'
-import type { Device, Kind, Physics, Placement } from './model.ts'
+import type { Device, Kind, Placement } from './model.ts'
+import { World, createState } from './physics/index.ts'
 import { Random } from './random.ts'
 
 export interface FleetOptions {
@@ -11,7 +12,6 @@ export interface FleetOptions {
   /** Unix time, in milliseconds, at which the run begins. */
   readonly epochMs: number
   readonly kinds: readonly Kind[]
-  readonly createState: Physics['createState']
 }
 
 const hostsInRack = 16
@@ -26,13 +26,15 @@ export function makeFleet(options: FleetOptions): Device[] {
   const wanted = kindsOf(options)
   const devices: Device[] = []
   const taken = new Set<string>()
+  const world = new World(options.seed, options.epochMs)
   for (let host = 0; devices.length < wanted.length; host++) {
     const random = new Random(options.seed, `host ${host}`)
     const cards = random.below(100) < twoCards ? 2 : 1
     const tenant = tenants[Math.floor(random.float() ** 2 * tenants.length)] ?? 'acme' // few are large
     for (let slot = 0; slot < cards && devices.length < wanted.length; slot++) {
       const kind = wanted[devices.length]
-      if (kind) devices.push(makeDevice(options, kind, devices.length, placed(host, slot, tenant), taken))
+      if (kind)
+        devices.push(makeDevice(options, kind, devices.length, placed(host, slot, tenant), { world, taken }))
     }
   }
   return devices
@@ -74,11 +76,11 @@ function placed(host: number, slot: number, tenant: string): Placement {
 }
 
 function makeDevice(
-  { seed, epochMs, createState }: FleetOptions,
+  { seed, epochMs }: FleetOptions,
   kind: Kind,
   index: number,
   placement: Placement,
-  taken: Set<string>,
+  { world, taken }: { world: World; taken: Set<string> },
 ): Device {
   const random = (part: string) => new Random(seed, `device ${index} ${part}`)
   const draw = random('identity')
@@ -87,7 +89,7 @@ function makeDevice(
   while (taken.has(serial))
   taken.add(serial)
   const hex = (digits: number) => Array.from({ length: digits }, () => draw.below(16).toString(16)).join('')
-  const device = {
+  return {
     index,
     id: `${kind.name}-${serial.toLowerCase()}`,
     serial,
@@ -96,6 +98,6 @@ function makeDevice(
     placement,
     epochMs,
     random,
+    state: createState({ world, kind, placement, random }),
   }
-  return { ...device, state: createState(device) }
 }

@@ -18,13 +18,16 @@ import { openLog } from '../plugins/protocols/log/index.ts'
 import { clockOf } from './clock.ts'
 import { Cable, behindCable, destinationOf } from './exporters.ts'
 import type { Destination } from './exporters.ts'
+import { faultKinds } from './faults/index.ts'
+import { Schedule, parseFaults } from './faults/schedule.ts'
+import type { Plan } from './faults/schedule.ts'
 import { makeFleet } from './fleet.ts'
+import { kinds } from './kinds/index.ts'
 import type { Device } from './model.ts'
 import { isFile, timesOf } from './times.ts'
 import { SharedExporter } from './shared-exporter.ts'
 import { Simulation } from './simulation.ts'
 import { simulatedSources } from './sources/index.ts'
-import { createSchedule, kinds, physics } from './stand-in.ts'
 import { Timeline, driveLive, driveVirtual } from './timeline.ts'
 import { openTruth } from './truth.ts'
 
@@ -42,19 +45,20 @@ const garbage = { young: 64 * MiB, old: 512 * MiB }
 
 /** Runs until SIGTERM, SIGINT, the end of the parent or that of the run. @throws what a person must mend. */
 export async function main(options: SimulateOptions, version: string): Promise<void> {
+  if (options.faults === 'help') return void process.stdout.write(faultTable())
   // What small buffers are cut from; mqtt-packet keeps some of them for ever (see collector/main.ts).
   Buffer.poolSize = 1024
   const signal = stopSignal(stopMs)
   const parent = connectToParent(() => undefined)
   const logger = new Logger()
   const log = logger.for('simulator')
+  const plan: Plan = asked('--faults', () => parseFaults(options.faults))
   const times = timesOf(options, Date.now())
   const destination = destinationOf(options.to, plugins, options.portOffset, options.speed)
   const shared = await sharedOf(options, destination)
+  const devices = makeFleet({ ...options, kinds, epochMs: times.epochMs })
   using truth = openTruth(options.truth)
-  const schedule = createSchedule({ faults: options.faults, seed: options.seed, tell: truth.tell })
-  const { createState } = physics
-  const devices = makeFleet({ ...options, kinds, createState, epochMs: times.epochMs })
+  const schedule = asked('--faults', () => new Schedule(plan, devices, times.epochMs, truth.tell))
   const cables = new Map(devices.map(({ id }) => [id, new Cable()]))
   const timeline = new Timeline(times.epochMs)
   const clock = clockOf(timeline, { offsetMs: 0 })
@@ -63,7 +67,6 @@ export async function main(options: SimulateOptions, version: string): Promise<v
     timeline,
     devices,
     cables,
-    physics,
     schedule,
     clock,
     version,
@@ -95,6 +98,21 @@ export async function main(options: SimulateOptions, version: string): Promise<v
   }
   using _ = driveLive(timeline, times)
   await run()
+}
+
+/** What a person has to mend. */
+function asked<T>(option: string, make: () => T): T {
+  try {
+    return make()
+  } catch (cause) {
+    const text = messageOf(cause)
+    throw new PermanentError('CONFIG_INVALID', text.startsWith(option) ? text : `${option}: ${text}`)
+  }
+}
+
+function faultTable(): string {
+  const width = Math.max(...faultKinds.map(({ name }) => name.length))
+  return faultKinds.map(({ name, summary }) => `${name.padEnd(width)}  ${summary}\n`).join('')
 }
 
 async function ended(

@@ -4,8 +4,10 @@ import type { Clock } from '../plugins/contract/index.ts'
 import type { Surroundings } from './device.ts'
 import { VirtualDevice } from './device.ts'
 import type { Cable } from './exporters.ts'
-import type { Device, Physics, Schedule } from './model.ts'
+import type { Schedule } from './faults/schedule.ts'
+import type { Device } from './model.ts'
 import { stepMs } from './model.ts'
+import { step } from './physics/index.ts'
 
 /** A step of all is done in so many parts, so that none keeps sockets waiting. */
 const parts = 20
@@ -13,7 +15,6 @@ const parts = 20
 export interface SimulationOptions extends Surroundings {
   readonly devices: readonly Device[]
   readonly cables: ReadonlyMap<string, Cable>
-  readonly physics: Pick<Physics, 'step'>
   readonly schedule: Schedule
   /** Of the fleet, beside those of the devices. */
   readonly clock: Clock
@@ -47,6 +48,7 @@ export class Simulation {
   async stop(): Promise<void> {
     this.#stopped.abort()
     await Promise.all(this.devices.map((one) => one.stop()))
+    for (const { device } of this.devices) this.#options.schedule.end(device)
   }
 
   /** Part by part: a step takes all parts, and a late one is made up for, so that no device falls behind the time. */
@@ -58,13 +60,13 @@ export class Simulation {
   }
 
   #step(number: number): void {
-    const { physics, schedule } = this.#options
+    const { schedule } = this.#options
     const atMs = (number * stepMs) / parts
     for (let index = number % parts; index < this.devices.length; index += parts) {
       const one = this.devices[index]
       if (!one) continue
       schedule.step(one.device)
-      physics.step(one.device)
+      step(one.device)
       if (this.#startMs(index) <= atMs) one.follow()
     }
   }

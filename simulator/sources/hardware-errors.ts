@@ -1,19 +1,17 @@
 // Readings of `hardware_errors` on a virtual device: memory, the card's PCI Express link, NVMe drives.
 import type { Attributes, Readings } from '../../plugins/contract/index.ts'
 import type { Device, DriveState } from '../model.ts'
+import { firmwareOf, ofDrives } from './firmware.ts'
 import type { Simulated } from './simulated.ts'
-
-/** Where the card sits on its own bus. */
-export const cardAddress = '0000:03:00.0'
 
 const memory = { 'hw.id': 'mc0', 'hw.name': 'mc0', 'hw.type': 'memory' }
 const corrected = { ...memory, 'error.type': 'corrected' }
 const uncorrected = { ...memory, 'error.type': 'uncorrected' }
-const card = { 'hw.id': cardAddress, 'hw.type': 'network' }
 const severities = ['correctable', 'nonfatal', 'fatal'] as const
 const states = ['ok', 'degraded', 'predicted_failure', 'failed'] as const
 
 interface Drive {
+  readonly index: number
   readonly states: readonly Attributes[]
   readonly remaining: Attributes
   readonly smart: (name: string) => Attributes
@@ -21,13 +19,15 @@ interface Drive {
 }
 
 function drivesOf({ kind, serial, state }: Device): Drive[] {
-  return kind.storage.map(({ model, pci }, index) => {
+  const firmware = firmwareOf(state, ofDrives)
+  return kind.storage.flatMap(({ model, pci }, index) => {
+    if (pci === '') return [] // no NVMe drive
     const about = {
       'hw.id': `nvme@${pci}`,
       'hw.name': `nvme${index}`,
       'hw.model': model,
       'hw.serial_number': `${serial.slice(-8)}N${index}`,
-      ...(state.firmware.nvme !== undefined && { 'hw.firmware_version': state.firmware.nvme }),
+      ...(firmware !== undefined && { 'hw.firmware_version': firmware }),
     }
     const disk = { ...about, 'hw.type': 'physical_disk' }
     const known = new Map<string, Attributes>()
@@ -37,6 +37,7 @@ function drivesOf({ kind, serial, state }: Device): Drive[] {
       return attributes
     }
     return {
+      index,
       states: states.map((one) => ({ ...about, 'hw.type': 'disk_controller', 'hw.state': one })),
       remaining: { ...disk, 'hw.physical_disk.state': 'remaining' },
       smart,
@@ -64,17 +65,24 @@ export const hardwareErrors: Simulated = {
   service: 'dpulse',
   open(device) {
     const drives = drivesOf(device)
-    const { state } = device
+    const { state, kind } = device
+    const link = severities.map((severity) => ({
+      severity,
+      attributes: {
+        'hw.id': kind.ports[0]?.pci ?? 'card',
+        'hw.type': 'network',
+        'error.type': `pcie.${severity}`,
+      },
+    }))
     return {
       points(readings) {
         readings.add('hw.errors', BigInt(Math.floor(state.memory.eccCorrectable)), corrected)
         readings.add('hw.errors', BigInt(Math.floor(state.memory.eccUncorrectable)), uncorrected)
-        for (const severity of severities) {
-          const attributes = { ...card, 'error.type': `pcie.${severity}` }
+        for (const { severity, attributes } of link) {
           readings.add('hw.errors', BigInt(Math.floor(state.aer[severity])), attributes)
         }
-        const here = drives.flatMap((drive, index) => {
-          const now = state.drives[index]
+        const here = drives.flatMap((drive) => {
+          const now = state.drives[drive.index]
           return now ? [{ drive, now }] : []
         })
         for (const { drive, now } of here) {

@@ -1,5 +1,5 @@
 // Readings of `smbios` and `pci` on a virtual device: what it is made of.
-import { cardAddress } from './hardware-errors.ts'
+import { firmwareOf, ofBoot } from './firmware.ts'
 import type { Simulated } from './simulated.ts'
 
 /** Of a module of memory; cards have one or two soldered channels. */
@@ -26,10 +26,10 @@ export const smbios: Simulated = {
             'dpu.hardware.kind': what,
             ...facts,
           })
-        const { bios, uefi = bios } = state.firmware
+        const boot = firmwareOf(state, ofBoot)
         component('bios', 'bios', {
           'hw.vendor': kind.vendor,
-          ...(uefi !== undefined && { 'hw.firmware_version': uefi }),
+          ...(boot !== undefined && { 'hw.firmware_version': boot }),
         })
         component('system', 'system', {
           'hw.vendor': kind.vendor,
@@ -52,6 +52,8 @@ export const smbios: Simulated = {
   },
 }
 
+/** A platform device has a name in its place. */
+const pciAddress = /^[0-9a-f]{4}:/
 /** PCI class codes: Ethernet controller, NVM Express. */
 const networkClass = '020000'
 const driveClass = '010802'
@@ -60,21 +62,30 @@ export const pci: Simulated = {
   name: 'pci',
   service: 'dpulse',
   open({ kind }) {
-    const [port] = kind.ports
     const parts = [
-      ...(port ? [{ address: cardAddress, class: networkClass, driver: port.driver, lanes: 16n }] : []),
-      ...kind.storage.map((drive) => ({
-        address: drive.pci,
-        class: driveClass,
-        driver: 'nvme',
-        lanes: 4n,
-      })),
+      ...kind.ports
+        .filter(({ pci }) => pciAddress.test(pci))
+        .map(({ pci, driver }) => ({
+          address: pci,
+          class: networkClass,
+          id: kind.pciId,
+          driver,
+          lanes: 16n,
+        })),
+      ...kind.storage
+        .filter((drive) => drive.pci !== '')
+        .map((drive) => ({ address: drive.pci, class: driveClass, id: '', driver: 'nvme', lanes: 4n })),
     ].map((part) => ({ ...part, about: { 'hw.id': part.address } }))
     const add = (name: string, value: bigint) => ({ name, value })
     return {
       points(readings) {
-        for (const { about, class: code, driver } of parts) {
-          readings.add('dpu.pci.device', 1n, { ...about, 'dpu.pci.class': code, 'dpu.pci.driver': driver })
+        for (const { about, class: code, id, driver } of parts) {
+          const facts = {
+            'dpu.pci.class': code,
+            ...(id !== '' && { 'dpu.pci.id': id }),
+            'dpu.pci.driver': driver,
+          }
+          readings.add('dpu.pci.device', 1n, { ...about, ...facts })
         }
         for (const { name, value } of [
           add('dpu.pci.link.speed', transfers),

@@ -72,18 +72,21 @@ export const kmsg: Simulated = {
   open(device, context) {
     // What came before this collector is there too: `from: boot`.
     let { boots } = device.state
-    let taken = 0
+    let next = 0
     return {
       logs(now): Records[] {
         const { state } = device
-        if (state.boots !== boots || taken > state.kernel.length) {
-          boots = state.boots
-          taken = 0
-        }
-        if (taken === state.kernel.length) return []
+        if (state.boots !== boots) next = 0
+        boots = state.boots
+        if (next === state.kernelNext) return []
         const batches = open('kmsg', context, 'kernel', now)
-        for (const line of state.kernel.slice(taken)) writeKernelLine(batches, device, line)
-        taken = state.kernel.length
+        // Those that went from a full ring before they were read are lost, as on a real one.
+        const { length } = state.kernel
+        const missed = state.kernelNext - length - next
+        if (missed > 0) context.dropped('log', 'overflow', missed)
+        const fresh = Math.min(length, state.kernelNext - next)
+        for (const line of state.kernel.slice(length - fresh)) writeKernelLine(batches, device, line)
+        next = state.kernelNext
         return batches.finish()
       },
     }

@@ -1,10 +1,13 @@
 // Readings of `nic` on a virtual device: links, what drivers count, optics.
 import type { Attributes } from '../../plugins/contract/index.ts'
 import type { Device, PortKind, PortState } from '../model.ts'
+import { firmwareOf, ofNic } from './firmware.ts'
 import type { Simulated } from './simulated.ts'
 
 interface Port {
   readonly kind: PortKind
+  /** Its number among those with optics; −1 without. */
+  readonly optics: number
   readonly about: Attributes
   readonly facts: Attributes
   readonly errors: readonly { attributes: Attributes; count: (port: PortState) => number }[]
@@ -24,9 +27,10 @@ const statisticsOf: readonly [name: string, direction: string, count: (port: Por
 
 function portsOf({ kind, state, random }: Device): Port[] {
   const address = random('mac')
+  let optics = 0
   return kind.ports.map((port) => {
     const about = {
-      'hw.id': port.name,
+      'hw.id': `${port.pci}/${port.name}`,
       'hw.name': port.name,
       'hw.type': 'network',
       'network.interface.name': port.name,
@@ -38,9 +42,10 @@ function portsOf({ kind, state, random }: Device): Port[] {
         count,
       }))
     const lane = { ...about, 'dpu.optics.lane': 1 }
-    const firmware = state.firmware.nic
+    const firmware = firmwareOf(state, ofNic)
     return {
       kind: port,
+      optics: port.isOptical ? optics++ : -1,
       about,
       facts: {
         ...about,
@@ -60,6 +65,17 @@ function portsOf({ kind, state, random }: Device): Port[] {
   })
 }
 
+/** What the driver counts of the engines of the card, on its first port. */
+function enginesOf({ kind }: Device, [first]: readonly Port[]) {
+  if (!first) return []
+  const statistic = (name: string) => ({ ...first.about, 'dpu.network.statistic': name })
+  return kind.accelerators.map((name) => ({
+    operations: statistic(`${name}_operations`),
+    bytes: statistic(`${name}_bytes`),
+    errors: { ...first.about, 'error.type': `${name}_errors` },
+  }))
+}
+
 /** As a module tells it; in the dark a receiver shows its floor. */
 const watts = (dBm: number): number => 10 ** (Math.max(-40, dBm) / 10) / 1000
 const tenth = (value: number): number => Math.round(value * 10) / 10
@@ -69,6 +85,7 @@ export const nic: Simulated = {
   service: 'dpulse',
   open(device) {
     const ports = portsOf(device)
+    const engines = enginesOf(device, ports)
     return {
       points(readings) {
         const { state } = device
@@ -90,14 +107,24 @@ export const nic: Simulated = {
             readings.add('hw.errors', BigInt(Math.floor(count(now))), attributes)
           }
         }
+        for (const [index, { errors }] of engines.entries()) {
+          readings.add('hw.errors', BigInt(Math.floor(state.accelerators[index]?.errors ?? 0)), errors)
+        }
         for (const { statistics, now } of here) {
           for (const { attributes, count } of statistics) {
             readings.add('dpu.network.statistic', BigInt(Math.floor(count(now))), attributes)
           }
         }
-        const optical = here.filter(({ kind }) => kind.isOptical)
-        for (const { about, index } of optical) {
-          const degrees = state.temperature.optics[index]
+        for (const [index, { operations, bytes }] of engines.entries()) {
+          const now = state.accelerators[index]
+          readings.add('dpu.network.statistic', BigInt(Math.floor(now?.operations ?? 0)), operations)
+          readings.add('dpu.network.statistic', BigInt(Math.floor(now?.bytes ?? 0)), bytes)
+        }
+        // Of an empty cage nothing is told.
+        const isEmpty = (index: number) => ((state.inner.empty >> index) & 1) === 1
+        const optical = here.filter(({ kind, index }) => kind.isOptical && !isEmpty(index))
+        for (const { about, optics } of optical) {
+          const degrees = state.temperature.optics[optics]
           if (degrees !== undefined) readings.add('dpu.optics.temperature', tenth(degrees), about)
         }
         for (const { now, received, transmitted } of optical) {

@@ -27,8 +27,8 @@ const big = (value: number): bigint => BigInt(Math.floor(value))
 /** What accumulates while the device is up. */
 class Processors {
   readonly #device: Device
-  readonly #seconds: Record<string, number> = {}
-  readonly #before: Record<string, number> = {}
+  readonly #seconds = new Map<Mode, number>()
+  readonly #before = new Map<Mode, number>()
   #boots: number
   #atMs: number
   #load: readonly [number, number, number]
@@ -49,16 +49,18 @@ class Processors {
     if (state.boots !== this.#boots) this.#reset()
     const seconds = Math.max(0, state.elapsedMs - this.#atMs) / 1000
     this.#atMs = state.elapsedMs
-    const { cpu, network } = state.load
-    const busy = cpu * kind.cores
+    const upSeconds = (state.elapsedMs - state.bootedAtMs) / 1000
     for (const { mode } of modes) {
-      this.#before[mode] = this.#seconds[mode] ?? 0
-      const share = mode === 'idle' ? 1 - cpu : cpu * (workOf[mode] ?? 0)
-      this.#seconds[mode] = (this.#seconds[mode] ?? 0) + share * kind.cores * seconds
+      const before = this.#seconds.get(mode)
+      if (before !== undefined) this.#before.set(mode, before)
+      const work = state.cpuSeconds * (workOf[mode] ?? 0)
+      this.#seconds.set(mode, mode === 'idle' ? Math.max(0, upSeconds * kind.cores - state.cpuSeconds) : work)
     }
+    const busy = state.load.cpu * kind.cores
     const toward = (before: number, minutes: number) =>
       busy + (before - busy) * Math.exp(-seconds / (60 * minutes))
     this.#load = [toward(this.#load[0], 1), toward(this.#load[1], 5), toward(this.#load[2], 15)]
+    const { network } = state.load
     this.#switches += seconds * (800 + 9000 * busy + 40_000 * network)
     this.#interrupts += seconds * (600 + 3000 * busy + 60_000 * network)
   }
@@ -66,13 +68,12 @@ class Processors {
   add(readings: Readings): void {
     const { cores } = this.#device.kind
     for (const { mode, attributes } of modes) {
-      readings.add('system.cpu.time', Math.floor((this.#seconds[mode] ?? 0) * 100) / 100, attributes)
+      const seconds = this.#seconds.get(mode) ?? 0
+      readings.add('system.cpu.time', Math.floor(seconds * 100) / 100, attributes)
     }
     const all = modes.reduce((sum, { mode }) => sum + this.#spent(mode), 0)
-    if (all > 0) {
-      for (const { mode, attributes } of modes) {
-        readings.add('system.cpu.utilization', this.#spent(mode) / all, attributes)
-      }
+    for (const { mode, attributes } of all > 0 ? modes : []) {
+      readings.add('system.cpu.utilization', this.#spent(mode) / all, attributes)
     }
     readings.add('system.cpu.logical.count', BigInt(cores))
     readings.add('system.cpu.physical.count', BigInt(cores))
@@ -84,14 +85,17 @@ class Processors {
     readings.add('system.cpu.load_average.15m', fifteen ?? 0)
   }
 
+  /** Nothing is known to have been spent before the first reading. */
   #spent(mode: Mode): number {
-    return Math.max(0, (this.#seconds[mode] ?? 0) - (this.#before[mode] ?? 0))
+    const before = this.#before.get(mode)
+    return before === undefined ? 0 : Math.max(0, (this.#seconds.get(mode) ?? 0) - before)
   }
 
   #reset(): void {
     this.#boots = this.#device.state.boots
     this.#atMs = this.#device.state.bootedAtMs
-    for (const { mode } of modes) this.#seconds[mode] = 0
+    this.#before.clear()
+    this.#seconds.clear()
     this.#load = [0, 0, 0]
     this.#switches = this.#interrupts = 0
   }
