@@ -89,7 +89,7 @@ function makeDevice(
   while (taken.has(serial))
   taken.add(serial)
   const hex = (digits: number) => Array.from({ length: digits }, () => draw.below(16).toString(16)).join('')
-  return {
+  const device = {
     index,
     id: `${kind.name}-${serial.toLowerCase()}`,
     serial,
@@ -97,7 +97,8 @@ function makeDevice(
     kind,
     placement,
     epochMs,
+    world,
     random,
-    state: createState({ world, kind, placement, random }),
   }
+  return { ...device, state: createState(device) }
 }

@@ -19,11 +19,10 @@ import { clockOf } from './clock.ts'
 import { Cable, behindCable, destinationOf } from './exporters.ts'
 import type { Destination } from './exporters.ts'
 import { faultKinds } from './faults/index.ts'
-import { Schedule, parseFaults } from './faults/schedule.ts'
-import type { Plan } from './faults/schedule.ts'
+import { createSchedule } from './faults/schedule.ts'
 import { makeFleet } from './fleet.ts'
 import { kinds } from './kinds/index.ts'
-import type { Device } from './model.ts'
+import type { Device, Schedule, ScheduleOptions } from './model.ts'
 import { isFile, timesOf } from './times.ts'
 import { SharedExporter } from './shared-exporter.ts'
 import { Simulation } from './simulation.ts'
@@ -52,13 +51,12 @@ export async function main(options: SimulateOptions, version: string): Promise<v
   const parent = connectToParent(() => undefined)
   const logger = new Logger()
   const log = logger.for('simulator')
-  const plan: Plan = asked('--faults', () => parseFaults(options.faults))
   const times = timesOf(options, Date.now())
   const destination = destinationOf(options.to, plugins, options.portOffset, options.speed)
   const shared = await sharedOf(options, destination)
   const devices = makeFleet({ ...options, kinds, epochMs: times.epochMs })
   using truth = openTruth(options.truth)
-  const schedule = asked('--faults', () => new Schedule(plan, devices, times.epochMs, truth.tell))
+  const schedule = scheduled({ faults: options.faults, devices, tell: truth.tell })
   const cables = new Map(devices.map(({ id }) => [id, new Cable()]))
   const timeline = new Timeline(times.epochMs)
   const clock = clockOf(timeline, { offsetMs: 0 })
@@ -100,13 +98,12 @@ export async function main(options: SimulateOptions, version: string): Promise<v
   await run()
 }
 
-/** What a person has to mend. */
-function asked<T>(option: string, make: () => T): T {
+/** What is wrong with it is for a person to mend. */
+function scheduled(options: ScheduleOptions): Schedule {
   try {
-    return make()
+    return createSchedule(options)
   } catch (cause) {
-    const text = messageOf(cause)
-    throw new PermanentError('CONFIG_INVALID', text.startsWith(option) ? text : `${option}: ${text}`)
+    throw new PermanentError('CONFIG_INVALID', messageOf(cause))
   }
 }
 

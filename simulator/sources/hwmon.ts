@@ -45,6 +45,9 @@ interface Sensor {
   readonly states: readonly Attributes[]
 }
 
+/** Regulators have no registers for them. */
+const hasLimits = ({ kind }: SensorKind): boolean => kind !== 'voltage'
+
 function sensorsOf({ kind }: Device): Sensor[] {
   const sorted = kind.sensors.toSorted((a, b) => order.indexOf(a.kind) - order.indexOf(b.kind))
   return sorted.map((sensor) => {
@@ -54,7 +57,7 @@ function sensorsOf({ kind }: Device): Sensor[] {
       'hw.type': metrics[sensor.kind].type,
       'hw.sensor_location': sensor.of,
     }
-    const limits = sides.flatMap(({ type, of, state, isLow }): Limit[] => {
+    const limits = (hasLimits(sensor) ? sides : []).flatMap(({ type, of, state, isLow }): Limit[] => {
       const value = of(sensor)
       return value === undefined
         ? []
