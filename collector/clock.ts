@@ -54,6 +54,9 @@ export const systemClock: Clock = {
   delay: (ms, signal) => sleep(Math.min(Math.max(0, ms), longestMs), undefined, { signal }),
 }
 
+/** Made once: an abort without a reason makes an error, with its stack, each time. */
+const cancelled = new Error('cancelled')
+
 /** One timer that can be moved to an earlier time: what is due soonest decides when `task` runs. */
 export class Alarm {
   readonly #clock: Clock
@@ -85,7 +88,7 @@ export class Alarm {
   }
 
   cancel(): void {
-    this.#armed?.abort()
+    this.#armed?.abort(cancelled)
     this.#armed = undefined
     this.#dueMs = Infinity
   }
