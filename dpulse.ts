@@ -37,6 +37,10 @@ process.exitCode = await run(
       const { main } = await import('./aggregator/main.ts')
       await main(options)
     },
+    async simulate(options) {
+      const { main } = await import('./simulator/main.ts')
+      await main(options, version)
+    },
     checkers: {
       collector: async () => (await import('./collector/check.ts')).checker,
       aggregator: async () => (await import('./aggregator/config.ts')).checker,

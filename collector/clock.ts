@@ -27,24 +27,35 @@ function nowUnixNano(): bigint {
   return lastNano
 }
 
+/** Runs `task` now and then at the interval until aborted, on any clock that can delay. */
+export async function every(
+  clock: Pick<Clock, 'elapsedMs' | 'delay'>,
+  intervalMs: number,
+  signal: AbortSignal,
+  task: () => Promise<void> | void,
+): Promise<void> {
+  let due = clock.elapsedMs()
+  while (!signal.aborted) {
+    await task()
+    // A late one is not made up for: the next is due one interval after this one was, or now.
+    due = Math.max(due + intervalMs, clock.elapsedMs())
+    try {
+      await clock.delay(due - clock.elapsedMs(), signal)
+    } catch {
+      return
+    }
+  }
+}
+
 export const systemClock: Clock = {
   nowUnixNano,
   elapsedMs: () => performance.now(),
-  async every(intervalMs, signal, task) {
-    let due = performance.now()
-    while (!signal.aborted) {
-      await task()
-      // A late one is not made up for: the next is due one interval after this one was, or now.
-      due = Math.max(due + intervalMs, performance.now())
-      try {
-        await systemClock.delay(due - performance.now(), signal)
-      } catch {
-        return
-      }
-    }
-  },
+  every: (intervalMs, signal, task) => every(systemClock, intervalMs, signal, task),
   delay: (ms, signal) => sleep(Math.min(Math.max(0, ms), longestMs), undefined, { signal }),
 }
+
+/** Made once: an abort without a reason makes an error, with its stack, each time. */
+const cancelled = new Error('cancelled')
 
 /** One timer that can be moved to an earlier time: what is due soonest decides when `task` runs. */
 export class Alarm {
@@ -77,7 +88,7 @@ export class Alarm {
   }
 
   cancel(): void {
-    this.#armed?.abort()
+    this.#armed?.abort(cancelled)
     this.#armed = undefined
     this.#dueMs = Infinity
   }

@@ -43,15 +43,18 @@ export class Heap {
   #sinceTidy = 0
   #young = 0
   #old = 0
-  #youngGarbage = youngGarbage
-  #oldGarbage = oldGarbage
+  #youngGarbage: number
+  #oldGarbage: number
   #notBeforeMs = 0
   #mostTime = mostTime
   #trim: (() => void) | undefined
   #hasTrim = false
 
-  constructor(clock: Clock) {
+  /** `garbage` is what may pile up before V8 is asked to look, where a limit of memory does not say less. */
+  constructor(clock: Clock, garbage?: { young: number; old: number }) {
     this.#clock = clock
+    this.#youngGarbage = garbage?.young ?? youngGarbage
+    this.#oldGarbage = garbage?.old ?? oldGarbage
   }
 
   /** Limits of memory and CPU. */

@@ -1,5 +1,6 @@
 // Builds what a configuration describes, starts it (exporters first, sources last), changes it while it runs without
 // touching what stays the same, and stops it in reverse, draining the buffers.
+import { ulid } from 'ulid'
 import { PermanentError, lossReasons, messageOf } from '../plugins/contract/index.ts'
 import type { Changes, Clock, Dropped, Processor } from '../plugins/contract/index.ts'
 import type { LeftOut, Part } from '../plugins/contract/parent.ts'
@@ -32,6 +33,12 @@ export interface RuntimeOptions {
   /** Bytes on disk that all exporters share, where their configuration names none. */
   disk: number
   random?: () => number
+  /** ULIDs of sessions; of the machine's clock and randomness where absent. */
+  newId?: () => string
+  /** Where several runtimes share a process they share what it may use, and whoever made it stops it. */
+  budget?: Budget
+  /** Bytes of log records that are kept for those who look on. */
+  tailBytes?: number
   /** Something came up, failed or moved: `parts` answers anew. */
   onChange?: () => void
   /** For exporters behind which somebody may change this collector. */
@@ -86,8 +93,8 @@ export class Runtime {
     this.#options = options
     const { identity, log, clock, logger } = options
     this.measures = new Measures(clock.nowUnixNano())
-    this.tail = new Tail(clock)
-    this.budget = new Budget({ clock, logger: logger.for('budget') })
+    this.tail = new Tail(clock, options.tailBytes)
+    this.budget = options.budget ?? new Budget({ clock, logger: logger.for('budget') })
     this.measures.budget = this.budget
     this.measures.buffers = () =>
       this.exporters.map(({ component, outlet }) => gaugesOf(component.id, outlet))
@@ -107,6 +114,7 @@ export class Runtime {
       tail: this.tail,
       budget: this.budget,
       random: options.random ?? Math.random,
+      newId: options.newId ?? ulid,
       onChange: () => options.onChange?.(),
       changes: options.changes,
     }
@@ -154,7 +162,7 @@ export class Runtime {
   /** Sources end, buffers drain until the deadline and keep the rest on disk. */
   async stop(): Promise<void> {
     this.#isStopping = true
-    this.budget.stop()
+    if (!this.#options.budget) this.budget.stop()
     await this.#changing
     const sources = [...this.#sources.values()].reverse().map(({ supervised }) => supervised.stop())
     await this.#within(sourceStopMs, Promise.all(sources))

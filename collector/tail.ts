@@ -25,11 +25,12 @@ export interface TailQuery extends LogFilter {
 /** Called in the middle of the pipeline: must cost next to nothing, and never throw. */
 export type Listener = (kept: Kept) => void
 
-const mostBytes = 4 * 1024 * 1024
+const usualBytes = 4 * 1024 * 1024
 const mostKept = 2000
 
 export class Tail {
   readonly #clock: Clock
+  readonly #mostBytes: number
   readonly #cursor = new LogCursor()
   readonly #run = ulid()
   #listeners: readonly Listener[] = []
@@ -37,8 +38,10 @@ export class Tail {
   #bytes = 0
   #number = 0
 
-  constructor(clock: Clock) {
+  /** Keeps so many bytes, four megabytes unless told otherwise. */
+  constructor(clock: Clock, mostBytes?: number) {
     this.#clock = clock
+    this.#mostBytes = mostBytes ?? usualBytes
   }
 
   /** Called for all that sources emit; must cost next to nothing. */
@@ -59,7 +62,7 @@ export class Tail {
   }
 
   get #isFull(): boolean {
-    return this.#bytes > mostBytes || this.#ring.size > mostKept
+    return this.#bytes > this.#mostBytes || this.#ring.size > mostKept
   }
 
   /** The newest that fit, oldest first. One request may be many Records by class, so the times decide the order. */

@@ -1,6 +1,5 @@
 // Sources and exporters as the runtime holds them: the plugin's instance, its supervision, and what it is wired to.
 // A unit lives as long as its configuration stays the same, whatever is changed around it.
-import { ulid } from 'ulid'
 import { isClass, isDeviceId, isSignal } from '../plugins/contract/index.ts'
 import type {
   Changes,
@@ -40,6 +39,8 @@ export interface Surroundings {
   /** What all components together may use. */
   budget: Budget
   random: () => number
+  /** Makes the name of a session: a ULID. */
+  newId: () => string
   /** For exporters behind which somebody may change this collector. */
   changes?: Changes | undefined
   /** A component came up, failed or moved. */
@@ -207,7 +208,7 @@ export class ExporterUnit {
     const { id, definition, config, buffer } = component
     const { identity, log, clock, logger, random } = around
     const meter = around.measures.meter(id, 'exporter', definition.name)
-    const session = ulid()
+    const session = around.newId()
     const context = contextOf(identity, {
       id,
       clock,

@@ -49,6 +49,15 @@ export function count(value: string): number {
   return Number(value)
 }
 
+const units: Record<string, number> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 }
+
+/** `250ms`, `30s`, `2m`, `1h`, `7d` or 0; undefined where it is none. */
+export function milliseconds(text: string): number | undefined {
+  if (text === '0') return 0
+  const parts = /^(\d{1,9})(ms|s|m|h|d)$/.exec(text)
+  return parts ? Number(parts[1]) * (units[parts[2] ?? ''] ?? 0) : undefined
+}
+
 export function offset(value: string): number {
   // The highest default port is 24224.
   if (!/^\d{1,5}$/.test(value) || Number(value) > 41_311) {

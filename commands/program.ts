@@ -1,11 +1,12 @@
 // The command line itself: every command with its options, examples and errors. What runs the programs is given by
 // dpulse.ts, so that asking an aggregator loads none of their code.
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
-import type { ProgramOptions } from '../plugins/contract/options.ts'
+import type { ProgramOptions, SimulateOptions } from '../plugins/contract/options.ts'
 import { dataDirectory } from '../plugins/contract/options.ts'
 import { codeOf, messageOf } from '../plugins/contract/errors.ts'
 import type { Checkers } from './check.ts'
 import { addChanges } from './program-change.ts'
+import { addSimulate, fleetSize } from './program-simulate.ts'
 import { CommandFailure } from './failure.ts'
 import {
   asking,
@@ -25,6 +26,7 @@ export interface Programs {
   up(options: ProgramOptions): Promise<void>
   collector(options: ProgramOptions): Promise<void>
   aggregator(options: ProgramOptions): Promise<void>
+  simulate(options: SimulateOptions): Promise<void>
   /** Who knows the schemas of the programs' configurations. */
   checkers: Checkers
 }
@@ -78,6 +80,7 @@ export function createProgram(programs: Programs): Command {
 const examples = `
 Examples:
   dpulse up                                    collector and aggregator on this machine, console on :8600
+  dpulse up --simulate 200                     the same with a fleet behind it
   dpulse logs "link down" --severity warn      the newest lines that fit, oldest first
   dpulse logs --follow --device mt2150x00001   as they come in
   dpulse query system.cpu.utilization --since 1h --step 1m --aggregate mean
@@ -121,15 +124,20 @@ function addPrograms(program: Command, programs: Programs): void {
         part('store', 'influxdb'),
         'embedded',
       )
-  started('up', 'Collector and aggregator on this machine, restarted when they die.').action((options) =>
-    programs.up(toProgramOptions(options)),
-  )
+  started('up', 'Collector and aggregator on this machine, restarted when they die.')
+    .option(
+      '--simulate <n>',
+      'also so many virtual devices, as `dpulse simulate --devices` takes them',
+      fleetSize,
+    )
+    .action((options) => programs.up(toProgramOptions(options)))
   started('collector', 'Gather what this machine has, filter, buffer and send it.').action((options) =>
     programs.collector(toProgramOptions(options)),
   )
   started('aggregator', 'Take in what collectors send; journal, store and account for it.').action(
     (options) => programs.aggregator(toProgramOptions(options)),
   )
+  addSimulate(program, (options) => programs.simulate(options))
   subcommand(program, 'check')
     .description('Validate a configuration offline and print every problem with its path and line.')
     .argument('<file>', 'configuration (YAML) of the collector or the aggregator; its keys tell which')

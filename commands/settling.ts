@@ -7,6 +7,7 @@ import { ask } from './asking.ts'
 import type { AskOptions } from './asking.ts'
 import { configTable, summaryOf } from './change-table.ts'
 import { CommandFailure } from './failure.ts'
+import { milliseconds } from './options.ts'
 import { note, print, printJson, terminalWidth } from './terminal.ts'
 
 export interface WaitOptions extends AskOptions {
@@ -38,14 +39,12 @@ export const theRevision = (what: string, wrong: Awaited['wrong'] = () => undefi
 })
 
 const pauseMs = 250
-const units: Record<string, number> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 }
 
 /** @throws CommandFailure where it is none. */
 export function durationOf(option: string, text: string): number {
-  const parts = /^(\d{1,9})(ms|s|m|h)$/.exec(text)
-  if (text === '0') return 0
-  if (!parts) throw new CommandFailure(`--${option}: takes a duration such as 30s, 2m or 0`, 2)
-  return Number(parts[1]) * (units[parts[2] ?? ''] ?? 0)
+  const ms = milliseconds(text)
+  if (ms === undefined) throw new CommandFailure(`--${option}: takes a duration such as 30s, 2m or 0`, 2)
+  return ms
 }
 
 /**

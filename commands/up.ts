@@ -1,5 +1,6 @@
-// `dpulse up`: the parent of collector and aggregator. It starts both as processes of their own, starts them again
-// when they die, tells what runs where, and takes them along when it goes (they also watch its IPC channel).
+// `dpulse up`: the parent of collector and aggregator, and of a simulated fleet where one is asked for. It starts them as
+// processes of their own, again when they die, tells what runs where, and takes them along when it goes (they also
+// watch its IPC channel).
 import { readFile } from 'node:fs/promises'
 import process from 'node:process'
 import type { ReadyMessage } from '../plugins/contract/parent.ts'
@@ -32,13 +33,15 @@ export async function up(options: ProgramOptions, entry: string, version: string
   const configured = await configuredProgram(options.config)
   const tellOnce = createTeller((started) => process.stdout.write(summary(options, version, started)))
   let collector: Child | undefined
-  const start = (name: string) =>
-    superviseChild(name, entry, argumentsOf(name, configured, options), {
+  let simulator: Child | undefined
+  const start = (name: string, line = argumentsOf(name, configured, options)) =>
+    superviseChild(name, entry, line, {
       onReady(again) {
         tellAggregator()
         aggregatorUp.resolve()
         if (again) note(`${name} is back`)
         tellOnce(aggregator.ready, collector?.ready)
+        if (name === 'simulate' && !again) note(fleetNote(simulator?.ready))
       },
       onDied(how, delayMs) {
         tellAggregator()
@@ -56,7 +59,7 @@ export async function up(options: ProgramOptions, entry: string, version: string
     aggregator.tell({ type: 'peer', program: 'collector', ready: running, detail })
   }
   const aggregator = start('aggregator')
-  const children = () => (collector === undefined ? [aggregator] : [collector, aggregator])
+  const children = () => [simulator, collector, aggregator].filter((child) => child !== undefined)
   onSignals(end, children)
   const slow = setTimeout(() => {
     const late = children().filter(({ ready }) => ready === undefined)
@@ -67,6 +70,7 @@ export async function up(options: ProgramOptions, entry: string, version: string
   await Promise.race([aggregatorUp.promise, ending])
   clearTimeout(head)
   if (!ended) collector = start('collector')
+  if (!ended && options.simulate !== undefined) simulator = start('simulate', fleetArguments(options))
   const why = await ending
   clearTimeout(slow)
   if (typeof why === 'string') note(`stopping (${why})`)
@@ -133,6 +137,17 @@ async function configuredProgram(file: string | undefined): Promise<ConfiguredPr
     throw new CommandFailure(`--config ${file} cannot be read`, 2, { cause })
   })
   return programOf(text)
+}
+
+const fleetNote = (ready: ReadyMessage | undefined): string =>
+  (ready?.parts ?? []).map(({ name, address, note }) => `${name}: ${note} on ${address}`).join('; ')
+
+function fleetArguments({ simulate, portOffset }: ProgramOptions): string[] {
+  const size =
+    simulate instanceof Map
+      ? [...simulate].map(([kind, count]) => `${kind}:${count}`).join(',')
+      : String(simulate)
+  return ['--devices', size, '--port-offset', String(portOffset)]
 }
 
 function argumentsOf(name: string, configured: string | undefined, options: ProgramOptions): string[] {

@@ -29,6 +29,7 @@ void run(
     version: dpulseVersion,
     up: elsewhere('dpulse up'),
     aggregator: elsewhere('dpulse aggregator'),
+    simulate: elsewhere('dpulse simulate'),
     async collector(options) {
       const { main } = await import('../collector/main.ts')
       offerContract(import.meta.url)

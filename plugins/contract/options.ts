@@ -18,6 +18,37 @@ export interface ProgramOptions {
   journal: string
   /** `embedded` or `influxdb://host:port/org/bucket`. */
   store: string
+  /** Virtual devices to start beside the programs, as `SimulateOptions` has them. */
+  simulate?: FleetSize
+}
+
+/** How many virtual devices of all kinds, or how many of which kind. */
+export type FleetSize = number | ReadonlyMap<string, number>
+
+/** What the command line gives to the simulator; times in milliseconds. */
+export interface SimulateOptions {
+  readonly devices: FleetSize
+  readonly seed: number
+  /** Simulated seconds in a second; into a file it is as fast as the machine allows. */
+  readonly speed: number
+  /** Simulated time between readings. */
+  readonly interval: number
+  /** Which faults; none where empty. */
+  readonly faults: string
+  /** Of simulated time; for ever where absent. */
+  readonly duration?: number
+  /** Unix time at which the run begins. */
+  readonly start?: number
+  /** Where the devices send; the MQTT port of this machine where absent. */
+  readonly to?: string
+  /** File that tells which faults there were. */
+  readonly truth?: string
+  /** Where each device has a buffer on disk. */
+  readonly data?: string
+  /** First port of the BMCs; there are none where absent. */
+  readonly bmc?: number
+  /** Added to every default port. */
+  readonly portOffset: number
 }
 
 /** Default ports, before `--port-offset`. */

@@ -85,6 +85,25 @@ class PointsEncoder extends RequestEncoder {
   }
 }
 
+/** Encoders between two readings, by scope: making one costs more than a small reading. */
+const idle = new Map<string, PointsEncoder[]>()
+const mostIdle = 8
+/** A larger one was for a reading out of the ordinary. */
+const mostIdleBytes = 64 * 1024
+
+const keyOf = ({ name, version }: Scope): string => `${name}\0${version ?? ''}`
+
+function takeEncoder(scope: Scope): PointsEncoder {
+  return idle.get(keyOf(scope))?.pop() ?? new PointsEncoder(scope, 16 * 1024)
+}
+
+function giveBack(scope: Scope, encoder: PointsEncoder): void {
+  const key = keyOf(scope)
+  const list = idle.get(key) ?? []
+  if (list.length < mostIdle && encoder.out.buffer.length <= mostIdleBytes) list.push(encoder)
+  if (idle.size < 256) idle.set(key, list)
+}
+
 /** Unix time as two numbers. */
 export interface TimeParts {
   readonly seconds: number
@@ -134,20 +153,25 @@ export class Readings {
     const kind = declared.class ?? classOfMetric(name)
     let encoder = this.#open.get(kind)
     if (!encoder) {
-      encoder = new PointsEncoder(this.#scope, 16 * 1024)
+      encoder = takeEncoder(this.#scope)
       encoder.begin(this.#resource)
       this.#open.set(kind, encoder)
     }
     encoder.metric(name, declared)
     encoder.point(value, attributes, this.#time, declared.kind === 'gauge' ? undefined : this.#start)
     if (!encoder.full) return
-    this.#done.push(encoder.finish(this.#device, kind))
+    this.#finish(kind, encoder)
     this.#open.delete(kind)
   }
 
   finish(): Records[] {
-    for (const [kind, encoder] of this.#open) this.#done.push(encoder.finish(this.#device, kind))
+    for (const [kind, encoder] of this.#open) this.#finish(kind, encoder)
     this.#open.clear()
     return this.#done
+  }
+
+  #finish(kind: Class, encoder: PointsEncoder): void {
+    this.#done.push(encoder.finish(this.#device, kind))
+    giveBack(this.#scope, encoder)
   }
 }

@@ -120,7 +120,7 @@ class MqttExporter implements Exporter {
       return { rejected: 0, wireBytes: payload.length }
     } finally {
       signal.removeEventListener('abort', aborted)
-      done.abort()
+      done.abort(answered)
       this.#unanswered.forget(batch, answer)
     }
   }
@@ -222,6 +222,8 @@ class MqttExporter implements Exporter {
 }
 
 type Answer = PromiseWithResolvers<void>
+/** Made once: an abort without a reason makes an error, with its stack, each time. */
+const answered = new Error('answered')
 
 /** Batches that were published and that no ack has named yet. */
 class Unanswered {

@@ -20,6 +20,8 @@ export type Compression = (typeof compressions)[number]
 // Level 1 of both: smaller zstd levels gain a tenth of the size for several times the CPU.
 const zstdOptions = { params: { [constants.ZSTD_c_compressionLevel]: 1 } }
 const gzipOptions = { level: 1 }
+const usualChunk = 16 * 1024
+const smallestChunk = 256
 
 const asyncZstd = promisify(zstdCompress)
 const asyncGzip = promisify(gzip)
@@ -51,7 +53,11 @@ export async function compress(bytes: Uint8Array, compression: Compression): Pro
 /** For batches of a few hundred KiB, where handing over to a thread costs more than the work. */
 export function compressSync(bytes: Uint8Array, compression: Compression): Uint8Array {
   if (compression === 'none') return bytes
-  return compression === 'zstd' ? zstdCompressSync(bytes, zstdOptions) : gzipSync(bytes, gzipOptions)
+  // Room for what comes out, of which there is seldom more than what goes in.
+  const chunkSize = Math.min(usualChunk, Math.max(smallestChunk, bytes.length))
+  return compression === 'zstd'
+    ? zstdCompressSync(bytes, { ...zstdOptions, chunkSize })
+    : gzipSync(bytes, { ...gzipOptions, chunkSize })
 }
 
 /**

@@ -13,6 +13,7 @@ process.exitCode = await run(
     },
     collector: never,
     aggregator: never,
+    simulate: never,
     checkers: { collector: never, aggregator: never },
   },
   process.argv.slice(2),

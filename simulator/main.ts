@@ -1,0 +1,189 @@
+// The simulator's composition root: a fleet without hardware, each device with the collector's real runtime, sending to
+// any aggregator or into a file.
+import { mkdir, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import process from 'node:process'
+import { Budget } from '../collector/budget.ts'
+import { systemClock } from '../collector/clock.ts'
+import type { CollectorConfig } from '../collector/config.ts'
+import { Heap } from '../collector/heap.ts'
+import { Logger } from '../collector/logger.ts'
+import { bufferSettings, outline } from '../collector/settings.ts'
+import { PermanentError, messageOf } from '../plugins/contract/index.ts'
+import type { Exporter, ExporterDefinition } from '../plugins/contract/index.ts'
+import type { SimulateOptions } from '../plugins/contract/options.ts'
+import { connectToParent, stopSignal } from '../plugins/contract/parent.ts'
+import { plugins } from '../plugins/index.ts'
+import { openLog } from '../plugins/protocols/log/index.ts'
+import { clockOf } from './clock.ts'
+import { Cable, behindCable, destinationOf } from './exporters.ts'
+import type { Destination } from './exporters.ts'
+import { faultKinds } from './faults/index.ts'
+import { createSchedule } from './faults/schedule.ts'
+import { makeFleet } from './fleet.ts'
+import { kinds } from './kinds/index.ts'
+import type { Device, Schedule, ScheduleOptions } from './model.ts'
+import { isFile, timesOf } from './times.ts'
+import { SharedExporter } from './shared-exporter.ts'
+import { Simulation } from './simulation.ts'
+import { simulatedSources } from './sources/index.ts'
+import { Timeline, driveLive, driveVirtual } from './timeline.ts'
+import { openTruth } from './truth.ts'
+
+const MiB = 2 ** 20
+const GiB = 2 ** 30
+/** Of all devices together, where nobody gives them a disk: shared out alike. */
+const allBuffers = 2 * GiB
+const largestBuffer = 8 * MiB
+const smallestBuffer = 256 * 1024
+const stopMs = 20_000
+/** Devices that connect in a second: brokers let in no more than so many. */
+const startsPerSecond = 400
+/** Fleets are thousands of small objects: collecting all of them is dear, so more may pile up. */
+const garbage = { young: 64 * MiB, old: 512 * MiB }
+
+/** Runs until SIGTERM, SIGINT, the end of the parent or that of the run. @throws what a person must mend. */
+export async function main(options: SimulateOptions, version: string): Promise<void> {
+  if (options.faults === 'help') return void process.stdout.write(faultTable())
+  // What small buffers are cut from; mqtt-packet keeps some of them for ever (see collector/main.ts).
+  Buffer.poolSize = 1024
+  const signal = stopSignal(stopMs)
+  const parent = connectToParent(() => undefined)
+  const logger = new Logger()
+  const log = logger.for('simulator')
+  const times = timesOf(options, Date.now())
+  const destination = destinationOf(options.to, plugins, options.portOffset, options.speed)
+  const shared = await sharedOf(options, destination)
+  const devices = makeFleet({ ...options, kinds, epochMs: times.epochMs })
+  using truth = openTruth(options.truth)
+  const schedule = scheduled({ faults: options.faults, devices, tell: truth.tell })
+  const cables = new Map(devices.map(({ id }) => [id, new Cable()]))
+  const timeline = new Timeline(times.epochMs)
+  const clock = clockOf(timeline, { offsetMs: 0 })
+  const fleetLog = new Logger({ level: 'error' })
+  const simulation = new Simulation({
+    timeline,
+    devices,
+    cables,
+    schedule,
+    clock,
+    version,
+    logger: fleetLog,
+    config: configOf(options, devices, cables, destination, shared),
+    budget: new Budget({
+      clock: systemClock,
+      logger: fleetLog.for('budget'),
+      heap: new Heap(systemClock, garbage),
+    }),
+    portOffset: options.portOffset,
+    disk: largestBuffer * 8,
+    openLog: options.data === undefined ? undefined : deviceLogs(options.data),
+    startWithinMs: (devices.length / startsPerSecond) * 1000 * (shared ? 0 : options.speed),
+  })
+  const run = async () => {
+    simulation.start()
+    log.info('simulator is up', { devices: devices.length, to: destination.address, seed: options.seed })
+    parent.ready([{ name: 'simulator', address: destination.address, note: `${devices.length} devices` }], [])
+    await ended(timeline, times.untilMs, signal, shared)
+    await simulation.stop()
+    log.info('simulator stops')
+  }
+  if (shared) {
+    await driveVirtual(timeline, run(), () => shared.busy())
+    await shared.written()
+    await shared.close()
+    return
+  }
+  using _ = driveLive(timeline, times)
+  await run()
+}
+
+/** What is wrong with it is for a person to mend. */
+function scheduled(options: ScheduleOptions): Schedule {
+  try {
+    return createSchedule(options)
+  } catch (cause) {
+    throw new PermanentError('CONFIG_INVALID', messageOf(cause))
+  }
+}
+
+function faultTable(): string {
+  const width = Math.max(...faultKinds.map(({ name }) => name.length))
+  return faultKinds.map(({ name, summary }) => `${name.padEnd(width)}  ${summary}\n`).join('')
+}
+
+async function ended(
+  timeline: Timeline,
+  untilMs: number,
+  signal: AbortSignal,
+  shared: SharedExporter | undefined,
+): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>()
+  if (Number.isFinite(untilMs)) timeline.add(untilMs, resolve)
+  if (signal.aborted) return
+  signal.addEventListener('abort', () => resolve(), { once: true })
+  await (shared ? Promise.race([promise, shared.failed]) : promise)
+}
+
+/** A file is written by all devices together, in an order that only the seed decides. */
+async function sharedOf(options: SimulateOptions, { definition, config, address }: Destination) {
+  if (!isFile(options)) return undefined
+  const { path } = config as { path: string }
+  const there = await stat(path).catch(() => undefined)
+  if (there && there.size > 0) {
+    throw new PermanentError(
+      'CONFIG_INVALID',
+      `--to ${address}: the file is there already; remove it or name another`,
+    )
+  }
+  return new SharedExporter(definition, config)
+}
+
+const deviceLogs = (data: string) => async (device: string) => {
+  const directory = join(data, device)
+  await mkdir(directory, { recursive: true, mode: 0o700 })
+  return openLog(directory, { maxBytes: largestBuffer * 8, segmentBytes: MiB, onDamage: () => undefined })
+}
+
+/** The same for all devices: nothing of it speaks of one. */
+function configOf(
+  { interval, speed }: SimulateOptions,
+  devices: readonly Device[],
+  cables: ReadonlyMap<string, Cable>,
+  { definition, config, address }: Destination,
+  shared: SharedExporter | undefined,
+): CollectorConfig {
+  const byId = new Map(devices.map((device) => [device.id, device]))
+  const known =
+    <T>(list: ReadonlyMap<string, T>) =>
+    (id: string): T => {
+      const one = list.get(id)
+      if (one === undefined) throw new Error(`no device ${id}`)
+      return one
+    }
+  const sources = simulatedSources(plugins, known(byId), interval)
+  const room = Math.max(smallestBuffer, Math.min(largestBuffer, allBuffers / Math.max(1, devices.length)))
+  const exporter: ExporterDefinition = behindCable(shared?.forDevices ?? definition, known(cables))
+  const base = outline.parse({})
+  const ids = sources.map(({ definition: { name } }) => name)
+  return {
+    collector: base.collector,
+    api: base.api,
+    limits: base.limits,
+    modules: [],
+    sources: sources.map((source) => ({ id: source.definition.name, written: '', ...source })),
+    processors: [],
+    exporters: [
+      {
+        id: 'out',
+        definition: exporter,
+        config,
+        written: address,
+        // Deadlines are in simulated time, answers come in that of the machine.
+        buffer: { ...bufferSettings.parse({ timeout: `${30 * speed}s` }), memory: Math.floor(room) },
+      },
+    ],
+    subscribers: [],
+    pipelines: [{ id: 'all', sources: ids, processors: [], exporters: ['out'] }],
+  }
+}

@@ -1,0 +1,76 @@
+// A fleet while it runs: devices start one after the other, each is moved on once a simulated second, faults first, and
+// its collector follows what became of it.
+import type { Clock } from '../plugins/contract/index.ts'
+import type { Surroundings } from './device.ts'
+import { VirtualDevice } from './device.ts'
+import type { Cable } from './exporters.ts'
+import type { Device, Schedule } from './model.ts'
+import { stepMs } from './model.ts'
+import { step } from './physics/index.ts'
+
+/** A step of all is done in so many parts, so that none keeps sockets waiting. */
+const parts = 20
+
+export interface SimulationOptions extends Surroundings {
+  readonly devices: readonly Device[]
+  readonly cables: ReadonlyMap<string, Cable>
+  readonly schedule: Schedule
+  /** Of the fleet, beside those of the devices. */
+  readonly clock: Clock
+  /** Simulated milliseconds in which all devices start. */
+  readonly startWithinMs: number
+}
+
+export class Simulation {
+  readonly #options: SimulationOptions
+  readonly devices: readonly VirtualDevice[]
+  readonly #stopped = new AbortController()
+  #steps = 0
+
+  constructor(options: SimulationOptions) {
+    this.#options = options
+    this.devices = options.devices.flatMap((device) => {
+      const cable = options.cables.get(device.id)
+      return cable ? [new VirtualDevice(device, cable, options)] : []
+    })
+  }
+
+  /** How many devices have their collector running. */
+  get running(): number {
+    return this.devices.filter(({ runtime }) => runtime !== undefined).length
+  }
+
+  start(): void {
+    void this.#options.clock.every(stepMs / parts, this.#stopped.signal, () => this.#stepPart())
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped.abort()
+    await Promise.all(this.devices.map((one) => one.stop()))
+    for (const { device } of this.devices) this.#options.schedule.end(device)
+  }
+
+  /** Part by part: a step takes all parts, and a late one is made up for, so that no device falls behind the time. */
+  #stepPart(): void {
+    const { clock } = this.#options
+    const due = Math.floor((clock.elapsedMs() / stepMs) * parts)
+    // Not all at once after a long pause of the machine.
+    for (let count = 0; this.#steps <= due && count < parts * 2; count++) this.#step(this.#steps++)
+  }
+
+  #step(number: number): void {
+    const { schedule } = this.#options
+    const atMs = (number * stepMs) / parts
+    for (let index = number % parts; index < this.devices.length; index += parts) {
+      const one = this.devices[index]
+      if (!one) continue
+      schedule.step(one.device)
+      step(one.device)
+      if (this.#startMs(index) <= atMs) one.follow()
+    }
+  }
+
+  #startMs(index: number): number {
+    return (index / this.devices.length) * this.#options.startWithinMs
+  }
+}

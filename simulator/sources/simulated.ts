@@ -1,0 +1,91 @@
+// A real source whose inputs are simulated: its name, settings and declared metrics are those of the plugin, what it reads
+// is the state of a virtual device.
+import { Readings } from '../../plugins/contract/index.ts'
+import type { Context, Emit, Records, SourceDefinition } from '../../plugins/contract/index.ts'
+import type { Device } from '../model.ts'
+
+/** The virtual device that a collector runs on. */
+export type DeviceOf = (name: string) => Device
+
+/** Reads a device again and again; holds what one reading needs of the one before. */
+export interface Reader {
+  /** Adds the data points of one reading; points of one metric follow each other. */
+  points?(readings: Readings): void
+  /** Log records, beside or instead of them. */
+  logs?(nowUnixNano: bigint): Records[]
+}
+
+export interface Simulated {
+  /** Of the plugin. */
+  readonly name: string
+  /** `service.name` of the Resource. */
+  readonly service: string
+  /** Whether its counters begin to count at the boot of the device and say so. */
+  readonly tellsStart?: boolean
+  open(device: Device, context: Context): Reader
+}
+
+/** The plugin with a simulated reader in the place of its own. */
+export function simulate(real: SourceDefinition, simulated: Simulated, deviceOf: DeviceOf): SourceDefinition {
+  return {
+    ...real,
+    create: (config, context) => ({
+      async run(emit, signal) {
+        const device = deviceOf(context.device)
+        const intervalMs = intervalOf(config)
+        const reader = simulated.open(device, context)
+        const resource = context.resource({ 'service.name': simulated.service })
+        context.ready()
+        const read = () => {
+          if (device.state.power !== 'on') return
+          for (const records of takeReading(real, simulated, device, reader, resource, context)) {
+            handOver(emit, records)
+          }
+        }
+        // Sources of one device read together, those of a fleet do not.
+        const phase = device.random('phase').float()
+        await context.clock.delay(phase * Math.min(intervalMs, longestPhaseMs), signal).catch(() => undefined)
+        if (!signal.aborted) await context.clock.every(intervalMs, signal, read)
+      },
+    }),
+  }
+}
+
+/** A first inventory does not wait for an hour. */
+const longestPhaseMs = 10_000
+
+/**
+ * Nobody waits for the acknowledgement: in memory alone that comes when the aggregator does, and a device that is cut off
+ * goes on collecting. A full buffer drops the oldest of the least precious class, counted.
+ */
+const handOver = (emit: Emit, records: Records): void =>
+  void emit(records, { wait: false }).catch(() => undefined) // rejects only while the collector stops
+
+function intervalOf(config: unknown): number {
+  const { interval } = config as { interval?: number }
+  return interval ?? 1000
+}
+
+function takeReading(
+  real: SourceDefinition,
+  simulated: Simulated,
+  device: Device,
+  reader: Reader,
+  resource: Uint8Array,
+  context: Context,
+): Records[] {
+  const now = context.clock.nowUnixNano()
+  const logs = reader.logs?.(now) ?? []
+  if (!reader.points) return logs
+  const upMs = device.state.elapsedMs - device.state.bootedAtMs
+  const readings = new Readings({
+    scope: { name: simulated.name },
+    declared: real.emits,
+    device: context.device,
+    resource,
+    timeUnixNano: now,
+    ...(simulated.tellsStart === true && { startUnixNano: now - BigInt(Math.round(upMs)) * 1_000_000n }),
+  })
+  reader.points(readings)
+  return [...logs, ...readings.finish()]
+}
