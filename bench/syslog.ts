@@ -138,6 +138,7 @@ async function tcp(counted: boolean): Promise<void> {
     log,
     clock: systemClock,
     admission: unlimited,
+    kernelEvents: 'others',
     processOf: async () => undefined,
   })
   const server = createServer()

@@ -6,6 +6,8 @@ import { defineSource, duration, size } from '../contract/index.ts'
 import type { Context, Emit } from '../contract/index.ts'
 import { patternProblem } from '../protocols/filter/pattern.ts'
 import { loadCursor } from '../protocols/cursors.ts'
+import { kernelEventOf, kernelTextOf } from '../protocols/kernel/events.ts'
+import type { KernelEvent } from '../protocols/kernel/events.ts'
 import { LogBatches, mostOutstanding } from '../protocols/lines/batches.ts'
 import { longestLine, writeBody } from '../protocols/lines/body.ts'
 import { readingLength, severityOf, timeOf } from '../protocols/lines/reading.ts'
@@ -54,6 +56,12 @@ const config = z.strictObject({
     .describe('Joins lines into records, such as stack traces; regular expressions of RE2.'),
   severity: z.boolean().default(true).describe('Find out severities from words such as ERROR or level=warn.'),
   time: z.boolean().default(true).describe('Take the time of a record from the beginning of its first line.'),
+  kernel_events: z
+    .boolean()
+    .default(false)
+    .describe(
+      'Make events of lines of the kernel about errors, links and heat, as kmsg and journald do: for files of other machines, such as a console log.',
+    ),
   attributes: z
     .record(z.string().min(1).max(100), z.string().max(1000))
     .default({})
@@ -93,6 +101,8 @@ const cursor = z.strictObject({
   ),
 })
 
+/** Bytes of a line in which an event of the kernel is looked for. */
+const kernelLength = 2048
 /** Files whose names and attributes are kept encoded. */
 const mostKnown = 2000
 
@@ -121,11 +131,19 @@ class Lines {
     const line = bytes.toString('latin1', start, Math.min(end, start + readingLength))
     const severity = this.#config.severity ? severityOf(line) : undefined
     const time = this.#config.time ? timeOf(line) : undefined
-    const record = this.#batches.begin(severity?.number ?? 0, '', time?.seconds, time?.nanos)
+    const event = this.#config.kernel_events ? this.#kernelEvent(bytes, start, end) : undefined
+    const number = event?.severity ?? severity?.number ?? 0
+    const record = this.#batches.begin(number, event?.name, time?.seconds, time?.nanos)
     if (severity) record.severityText(severity.text)
     writeBody(record, bytes, start, end, wasCut)
     record.field(this.#attributesOf(from))
+    for (const [key, value] of Object.entries(event?.attributes ?? {})) record.attribute(key, value)
     this.#batches.end()
+  }
+
+  #kernelEvent(bytes: Buffer, start: number, end: number): KernelEvent | undefined {
+    const text = kernelTextOf(bytes.toString('utf8', start, Math.min(end, start + kernelLength)))
+    return text === undefined ? undefined : kernelEventOf(text)
   }
 
   emit(emit: Emit): Promise<void> {

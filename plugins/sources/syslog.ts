@@ -22,7 +22,15 @@ import {
   removeSocket,
 } from '../protocols/native/index.ts'
 import type { DatagramListen, DatagramOptions, DatagramReceiver } from '../protocols/native/index.ts'
-import { Connections, Intake, encodeAttribute, longestMessage, zoneOf } from '../protocols/syslog/index.ts'
+import {
+  Connections,
+  Intake,
+  encodeAttribute,
+  kernelSenders,
+  longestMessage,
+  makesKernelEvents,
+  zoneOf,
+} from '../protocols/syslog/index.ts'
 import type { Origin } from '../protocols/syslog/index.ts'
 
 const addresses = z
@@ -74,6 +82,12 @@ const config = z.strictObject({
       'expected local, UTC, an offset such as +02:00 or an IANA name',
     )
     .describe('Zone of timestamps that name none: local, UTC, +02:00 or Europe/Berlin.'),
+  kernel_events: z
+    .enum(kernelSenders)
+    .default('others')
+    .describe(
+      'Whose lines of the kernel about faults, links and heat are made events: those of other machines, as kmsg and journald do the same here; `all` where neither of them runs.',
+    ),
   max_length: sizeWithin(480, longestMessage)
     .prefault('256KiB')
     .describe('Longer messages are cut and marked dpulse.truncated; at most 256KiB.'),
@@ -161,6 +175,7 @@ async function run(config: Config, context: Context, emit: Emit, signal: AbortSi
     clock: context.clock,
     admission: context.admission,
     processOf,
+    kernelEvents: config.kernel_events,
   })
   let receiver: DatagramReceiver | undefined
   const files: SocketFile[] = []
@@ -243,9 +258,11 @@ async function openDatagrams(
     log: context.log,
     peer: (host) => {
       const sender = context.admission.sender(host === '' ? 'unix' : host)
-      if (host === '') return { local: true, sender }
+      const kernelEvents = makesKernelEvents(config.kernel_events, host === '' ? undefined : host)
+      if (host === '') return { local: true, sender, kernelEvents }
       const isShed = () => receiver?.sheds === true
-      return { local: false, sender, isShed, peer: encodeAttribute('network.peer.address', host) }
+      const peer = encodeAttribute('network.peer.address', host)
+      return { local: false, sender, isShed, peer, kernelEvents }
     },
     take: (bytes, start, end, origin, ascii, truncated) =>
       intake.take(bytes, start, end, origin, ascii, truncated),

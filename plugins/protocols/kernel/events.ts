@@ -205,6 +205,15 @@ export interface KernelEvent {
   readonly attributes: Attributes
 }
 
+/** As syslog daemons write it, and as `dmesg` prints it. */
+const saidByKernel = /\bkernel: |^(?:<\d{1,3}>)?\[ *\d{1,9}\.\d{6}\] /
+
+/** What the kernel says in a line of a file of logs; undefined where the line is somebody else's. */
+export function kernelTextOf(line: string): string | undefined {
+  const found = saidByKernel.exec(line)
+  return found === null ? undefined : line.slice(found.index + found[0].length)
+}
+
 const numeric = /^\d{1,15}$/
 
 /** The event that a line of the kernel is; undefined for most lines. */

@@ -39,9 +39,11 @@ export interface Libc {
   getsockopt(fd: number, level: number, name: number, value: Pointer, length: Pointer): number
   recvmmsg(fd: number, messages: Pointer, count: number, flags: number, timeout: Pointer): number
   poll(descriptors: Pointer, count: number, timeoutMs: number): number
-  /** The same, waiting on a thread of its own. Keep the array as long. */
+  /** The same, waiting on a thread of its own. */
   pollLater(descriptors: Pointer, count: number, timeoutMs: number): Promise<number>
   send(fd: number, bytes: Pointer, length: number, flags: number): number
+  /** The same in another thread, for a kernel that works while it is asked. */
+  sendLater(fd: number, bytes: Pointer, length: number, flags: number): Promise<number>
   recv(fd: number, bytes: Pointer, length: number, flags: number): number
   eventfd(initial: number, flags: number): number
   ioctl(fd: number, request: number, argument: Pointer): number
@@ -63,9 +65,22 @@ export async function loadLibc(): Promise<Libc> {
     const library: LibraryHandle = koffi.load(null)
     // koffi knows no types of what it declares; Libc says them.
     const declare = (prototype: string): never => library.func(prototype) as never
-    const held = new Set<Pointer>()
+    const held = new Set<unknown>()
+    /** On a thread of its own. C reads and writes what it is given meanwhile: that must not be collected. */
+    const later =
+      (call: ReturnType<LibraryHandle['func']>) =>
+      (...parameters: (number | Pointer)[]): Promise<number> =>
+        new Promise((resolve, reject) => {
+          held.add(parameters)
+          call.async(...parameters, (error: Error | null, result: number) => {
+            held.delete(parameters)
+            if (error) reject(error)
+            else resolve(result)
+          })
+        })
     const ioctl = library.func('int ioctl(int, unsigned long, void *)')
     const poll = library.func('int poll(void *, unsigned long, int)')
+    const send = library.func('int64_t send(int, const void *, size_t, int)')
     return {
       socket: declare('int socket(int, int, int)'),
       bind: declare('int bind(int, const void *, uint32_t)'),
@@ -75,26 +90,13 @@ export async function loadLibc(): Promise<Libc> {
       getsockopt: declare('int getsockopt(int, int, int, void *, void *)'),
       recvmmsg: declare('int recvmmsg(int, void *, unsigned int, int, void *)'),
       poll: poll as never,
-      pollLater: (descriptors, count, timeoutMs) =>
-        new Promise((resolve, reject) => {
-          poll.async(descriptors, count, timeoutMs, (error: Error | null, ready: number) =>
-            error === null ? resolve(ready) : reject(error),
-          )
-        }),
-      send: declare('int64_t send(int, const void *, size_t, int)'),
+      pollLater: later(poll),
+      send: send as never,
+      sendLater: later(send),
       recv: declare('int64_t recv(int, void *, size_t, int)'),
       eventfd: declare('int eventfd(unsigned int, int)'),
       ioctl: ioctl as never,
-      ioctlLater: (fd, request, argument) =>
-        new Promise((resolve, reject) => {
-          // C writes into it meanwhile: it must not be collected.
-          held.add(argument)
-          ioctl.async(fd, request, argument, (error: Error | null, result: number) => {
-            held.delete(argument)
-            if (error) reject(error)
-            else resolve(result)
-          })
-        }),
+      ioctlLater: later(ioctl),
       close: declare('int close(int)'),
       errno: () => koffi.errno(),
       address: (of) => koffi.address(of),

@@ -6,6 +6,8 @@ import type { Admission, Clock, Log, SenderQuota } from '../../contract/define.t
 import { encodeAttribute } from './attributes.ts'
 import { Framer } from './framing.ts'
 import type { Intake } from './intake.ts'
+import { makesKernelEvents } from './kernel.ts'
+import type { KernelSenders } from './kernel.ts'
 
 export interface ConnectionOptions {
   readonly intake: Intake
@@ -18,6 +20,8 @@ export interface ConnectionOptions {
   readonly admission: Admission
   /** Who is at the other end of a connection of this machine, where the system tells. */
   readonly processOf: (socket: Socket) => Promise<string | undefined>
+  /** Whose lines of the kernel are made events. */
+  readonly kernelEvents: KernelSenders
 }
 
 /** Turns of the event loop whose lines may be unacknowledged, per connection. */
@@ -101,9 +105,13 @@ export class Connections {
   }
 
   async #read(socket: Socket, local: boolean): Promise<void> {
-    const { intake, maxLength, idleMs, log, admission, processOf } = this.#options
+    const { intake, maxLength, idleMs, log, admission, processOf, kernelEvents } = this.#options
     const peer = socket.remoteAddress
-    const origin = { local, peer: peer === undefined ? peer : encodeAttribute('network.peer.address', peer) }
+    const origin = {
+      local,
+      peer: peer === undefined ? peer : encodeAttribute('network.peer.address', peer),
+      kernelEvents: makesKernelEvents(kernelEvents, peer),
+    }
     const named = peer === undefined && admission.hasQuota() ? await processOf(socket) : peer
     const sender = admission.sender(named ?? 'unix')
     let lines = 0

@@ -16,6 +16,8 @@ import { HeaderAttributes, encodeAttribute } from './attributes.ts'
 import type { HeaderSpans } from './attributes.ts'
 import { StructuredData } from './structured-data.ts'
 import { Header3164, isDigit } from './header.ts'
+import { kernelEventOf } from '../kernel/events.ts'
+import type { KernelEvent } from '../kernel/events.ts'
 import { cutUtf8, isContinuation } from './text.ts'
 import { TimeReader } from './time.ts'
 import { zoneOf } from './zone.ts'
@@ -49,6 +51,10 @@ const defaultPriority = 13
 const day = 86_400
 /** A record with its body, its original bytes and its structured data must fit into a batch, three times this. */
 export const longestMessage = 256 * 1024
+/** Priorities of facility 0 are less. */
+const kernelPriorities = 8
+/** Bytes of a line of the kernel in which is looked for what it is; its own are shorter than 1 KiB. */
+const kernelLength = 2048
 /** Beyond this a message may not join what its encoder holds already. */
 const roomyMessage = 16 * 1024
 const roomyEncoder = 128 * 1024
@@ -63,6 +69,8 @@ export interface Origin {
   readonly isShed?: () => boolean
   /** A program of this machine, which writes no HOSTNAME into RFC 3164 lines. */
   readonly local: boolean
+  /** Whether its lines of the kernel are made events. */
+  readonly kernelEvents?: boolean | undefined
 }
 
 export interface SyslogOptions {
@@ -102,12 +110,13 @@ function priorityAt(bytes: Uint8Array, start: number, end: number): number {
   return value * 256 + at + 1 - start
 }
 
-/** Turns messages into Records of the classes `log` and `log_error`; hands them over when full and at `flush`. */
+/** Turns messages into Records of the classes `log`, `log_error` and `event`; hands them over when full and at `flush`. */
 export class SyslogParser {
   readonly #options: SyslogOptions
   readonly #deliver: (records: Records) => void
   readonly #log = new LogsEncoder({ name: 'dpulse.syslog' })
   readonly #error = new LogsEncoder({ name: 'dpulse.syslog' })
+  readonly #event = new LogsEncoder({ name: 'dpulse.syslog' }, 4096)
   readonly #time: TimeReader
   readonly #data = new StructuredData()
   readonly #header: Header3164
@@ -179,11 +188,12 @@ export class SyslogParser {
   }
 
   get isEmpty(): boolean {
-    return this.#error.count === 0 && this.#log.count === 0
+    return this.#error.count === 0 && this.#log.count === 0 && this.#event.count === 0
   }
 
   /** Hands over what is held. */
   flush(): void {
+    if (this.#event.count > 0) this.#finish(this.#event, 'event')
     if (this.#error.count > 0) this.#finish(this.#error, 'log_error')
     if (this.#log.count > 0) this.#finish(this.#log, 'log')
   }
@@ -302,10 +312,14 @@ export class SyslogParser {
 
   #encode(bytes: Buffer, priority: number, origin: Origin, malformed: boolean, truncated: boolean): void {
     const severity = priority & 7
-    const number = severityNumbers[severity] ?? 0
-    const isError = number >= errorSeverity
-    const encoder = isError ? this.#error : this.#log
-    const name: Class = isError ? 'log_error' : 'log'
+    let number = severityNumbers[severity] ?? 0
+    let encoder = number >= errorSeverity ? this.#error : this.#log
+    let name: Class = number >= errorSeverity ? 'log_error' : 'log'
+    let event: KernelEvent | undefined
+    if (priority < kernelPriorities && origin.kernelEvents === true) {
+      event = this.#kernelEvent(bytes)
+      if (event !== undefined) [number, encoder, name] = [event.severity ?? number, this.#event, 'event']
+    }
     if (this.#length > roomyMessage && encoder.size > roomyEncoder) this.#finish(encoder, name)
     // Again: it may have stood ready since before the labels changed.
     if (encoder.count === 0) encoder.begin(this.#options.resource)
@@ -323,15 +337,26 @@ export class SyslogParser {
     if (this.#header.sequence >= 0) {
       encoder.attribute('syslog.sequence', this.#header.sequence)
     }
+    if (event !== undefined) writeEvent(encoder, event)
     if (this.#original !== undefined) encoder.attribute('log.record.original', this.#original)
     encoder.end()
     if (encoder.full) this.#finish(encoder, name)
+  }
+
+  #kernelEvent(bytes: Buffer): KernelEvent | undefined {
+    const end = Math.min(this.#bodyEnd, this.#bodyStart + kernelLength)
+    return kernelEventOf(bytes.toString('utf8', this.#bodyStart, end))
   }
 
   #finish(encoder: LogsEncoder, name: Class): void {
     this.#deliver(encoder.finish(this.#options.device, name))
     encoder.begin(this.#options.resource)
   }
+}
+
+function writeEvent(encoder: LogsEncoder, { name, attributes }: KernelEvent): void {
+  encoder.eventName(name)
+  for (const [key, value] of Object.entries(attributes)) encoder.attribute(key, value)
 }
 
 function isTrailer(byte: number | undefined): boolean {

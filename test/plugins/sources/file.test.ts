@@ -96,6 +96,24 @@ describe('file', () => {
     },
   )
 
+  test('makes events of lines of the kernel where it is asked to, and of nobody else', async () => {
+    const path = join(await folder(), 'console.log')
+    const oops = 'EXT4-fs error (device sda1): ext4_find_entry:1455: inode #2'
+    const lines = [`Oct 12 08:00:00 leaf1 kernel: ${oops}`, `[  812.345678] ${oops}`, `leaf1 app: ${oops}`]
+    await writeFile(path, text(lines))
+    const asked = await start({ paths: path, kernel_events: true })
+    await asked.until(3)
+    const eventNames = (logs: typeof asked) => logs.logs().map(({ eventName }) => eventName)
+    expect(eventNames(asked).toSorted()).toEqual([
+      '',
+      'dpu.kernel.filesystem_error',
+      'dpu.kernel.filesystem_error',
+    ])
+    const silent = await start({ paths: path })
+    await silent.until(3)
+    expect(eventNames(silent)).toEqual(['', '', ''])
+  })
+
   test('reads a log with stack traces as it did before', async () => {
     const fixture = join(import.meta.dirname, '../../fixtures/file/service.log')
     const one = await start({ paths: fixture, multiline: { start: String.raw`^\d{4}-` } })

@@ -4,8 +4,8 @@ import { join } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import type * as z from 'zod'
 import { Ethtool } from '../../../plugins/protocols/native/index.ts'
-import { decodeModule } from '../../../plugins/protocols/optics.ts'
-import nic, { NicReader, detectPorts, opticsPoints, whatIs } from '../../../plugins/sources/nic.ts'
+import { whatIs } from '../../../plugins/protocols/nic/statistics.ts'
+import nic, { NicReader, detectPorts } from '../../../plugins/sources/nic.ts'
 import { FakeClock } from '../../support/clock.ts'
 import { conformsToSource } from '../../support/conformance.ts'
 import { testContext } from '../../support/context.ts'
@@ -22,7 +22,7 @@ function readerOf(sys: string, settings: Partial<z.input<typeof nic.config>> = {
   const context = testContext({ clock: new FakeClock(now) })
   return {
     context,
-    reader: new NicReader(nic.config.parse({ ...settings, root: { sys } }), context, ethtool),
+    reader: new NicReader(nic.config.parse({ ...settings, root: { sys } }), context, { ethtool }),
   }
 }
 const pointsOf = async (...given: Parameters<typeof readerOf>) =>
@@ -118,73 +118,6 @@ describe('nic', () => {
   test('is detected where there is a port, and says what is missing elsewhere', async () => {
     expect(detectPorts(await plant())).toEqual({ config: {} })
     expect(detectPorts('/nowhere')).toEqual({ leftOut: 'no network port in /nowhere/class/net' })
-  })
-})
-
-/**
- * Memory of a 100G QSFP28 whose first laser is off, as `sfputil show eeprom-hexdump` printed it in
- * https://github.com/sonic-net/sonic-utilities/pull/2379: all of the lower page, and the upper one up to its vendor.
- */
-const qsfp28 = Buffer.from(
-  [
-    '11080010001000000000000000000000',
-    '0000000000001385000080d300000000',
-    '000032c934d92bb92f4300000f9f0f80',
-    '0f800001361734d23043000000000000',
-    '00'.repeat(32),
-    '0000ff00000000000000000000040800',
-    '00'.repeat(16),
-    '118c23800000000000000007ff000000',
-    '0000050046494e4953415220434f5250',
-    '20202020',
-  ].join(''),
-  'hex',
-)
-
-describe('plugged modules', () => {
-  test('tell light and current of each lane in watts and amperes, one that is off included', () => {
-    const module = decodeModule(qsfp28)
-    expect(module).toEqual({
-      facts: { 'dpu.optics.vendor': 'FINISAR CORP' },
-      temperature: 19.51953125,
-      voltage: 3.2979,
-      lanes: [
-        { received: 0.0013001, bias: 0, transmitted: 1e-7 },
-        { received: 0.0013529, bias: 0.007998, transmitted: 0.0013847 },
-        { received: 0.0011193, bias: 0.007936, transmitted: 0.0013522 },
-        { received: 0.0012099, bias: 0.007936, transmitted: 0.0012355 },
-      ],
-    })
-    const points = module ? opticsPoints({ 'hw.id': 'p0' }, module) : []
-    expect(points).toHaveLength(2 + 4 * 3)
-    expect(points.at(-1)).toEqual({
-      name: 'dpu.optics.bias',
-      value: 0.007936,
-      attributes: { 'hw.id': 'p0', 'dpu.optics.lane': 4 },
-    })
-  })
-
-  test('of copper measure nothing, and of unknown kinds nothing is told', () => {
-    const copper = Buffer.from(qsfp28)
-    copper.fill(0, 3, 128)
-    expect(decodeModule(copper)).toMatchObject({ temperature: undefined, lanes: [] })
-    const notReady = Buffer.from(qsfp28)
-    notReady[2] = 1
-    expect(decodeModule(notReady)).toMatchObject({ temperature: undefined, lanes: [] })
-    expect(decodeModule(Buffer.of(0x18, 0))).toBeUndefined()
-    expect(decodeModule(Buffer.of(0x11))).toMatchObject({ lanes: [] })
-  })
-
-  // As the reader of https://github.com/hack-gpon/hack-gpon.github.io/pull/326 was given it: an SFP without diagnostics.
-  test('of SFP without diagnostics of its own only say what they are', () => {
-    const sfp = Buffer.alloc(512)
-    Buffer.from('0304010000000222000100010d0014c8000000004f4449202020202020202020', 'hex').copy(sfp)
-    expect(decodeModule(sfp)).toEqual({
-      facts: { 'dpu.optics.vendor': 'ODI' },
-      temperature: undefined,
-      voltage: undefined,
-      lanes: [],
-    })
   })
 })
 

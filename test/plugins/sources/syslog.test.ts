@@ -127,6 +127,19 @@ describe('syslog', () => {
     expect(record?.attributes['syslog.hostname']).toBeTypeOf('string')
   })
 
+  test.each([
+    ['others', ''],
+    ['all', 'dpu.kernel.filesystem_error'],
+  ] as const)(
+    'with kernel_events of %s makes %j of a line of its own machine',
+    async (kernel_events, name) => {
+      const { port, logs } = await start({ tcp, kernel_events })
+      const line = '<3>Oct 12 08:00:00 leaf1 kernel: EXT4-fs error (device sda1): inode #2\n'
+      ;(await open(port('tcp'))).end(line)
+      await vi.waitFor(() => expect(logs().map(({ eventName }) => eventName)).toEqual([name]))
+    },
+  )
+
   test('takes what logger sends to Unix sockets, and removes them at its end', async () => {
     const [stream, datagram] = ['stream', 'datagram'].map((name) => join(folder(), name))
     if (stream === undefined || datagram === undefined) throw new Error('two paths')
