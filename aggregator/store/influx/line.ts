@@ -162,11 +162,32 @@ function digits(out: Writer, value: number, least: number): void {
 
 export const hourNano = 3_600_000_000_000n
 
+/** The text of one time, kept for the next: points of a reading share theirs. */
+export class Stamp {
+  readonly #text = Buffer.alloc(24)
+  #size = 0
+  #low = 0
+  #high = 0
+
+  write(out: Writer, low: number, high: number): void {
+    if (this.#size === 0 || low !== this.#low || high !== this.#high) {
+      const start = out.position
+      integer(out, low, high)
+      this.#size = out.position - start
+      this.#low = low
+      this.#high = high
+      for (let index = 0; index < this.#size; index++) this.#text[index] = out.buffer[start + index] as number
+    } else out.raw(this.#text, 0, this.#size)
+  }
+}
+
 /** The time of a point: that of the record with its low bits replaced by `number`. Its hour since 1970. */
-export function pointTime(out: Writer, low: number, high: number, number: number): number {
+export function pointTime(out: Writer, low: number, high: number, number: number, stamp?: Stamp): number {
   out.byte(0x20)
   // Beyond what InfluxDB can hold nothing is stored: such times are suspect, and go by their arrival.
-  integer(out, ((low & ~numberMask) | number) >>> 0, high)
+  const numbered = ((low & ~numberMask) | number) >>> 0
+  if (stamp) stamp.write(out, numbered, high)
+  else integer(out, numbered, high)
   // Without its low bits a time is exact as a double.
   return Math.floor(nanoOf((low & ~numberMask) >>> 0, high) / 3.6e12)
 }

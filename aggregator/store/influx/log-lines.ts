@@ -30,9 +30,11 @@ const severityTags = Array.from({ length: 25 }, (_, number) =>
   Buffer.from(number === 0 ? '' : `,severity=${levels[Math.floor((number - 1) / 4)]}`),
 )
 
+/** Behind the number of the record. */
+const severityFields = severityTags.map((_, number) => Buffer.from(`",severity_number=${number}i`))
+
 /** What stands between the values of a line. */
 const names = {
-  severity: Buffer.from('",severity_number='),
   body: Buffer.from(',body="'),
   otherBody: Buffer.from(',body_form=1i,body="'),
   severityText: Buffer.from(',severity_text="'),
@@ -100,8 +102,8 @@ export class LogLines {
   readonly #json = new JsonText()
   readonly #attributes: AttributeFields
   readonly #scratch = new Writer(64 * 1024)
-  /** The field `resource` with its comma, and its service, while the Resource stays the same. */
-  #resource: Buffer = nothing
+  /** The field `resource` and what leads to the time, and its service, while the Resource stays the same. */
+  #resource: Buffer = timeNames.time
   #service: Buffer = nothing
   #head: Buffer = nothing
   #record: Buffer = nothing
@@ -160,6 +162,7 @@ export class LogLines {
       fieldText(out, scratch.buffer, 0, scratch.position)
       out.byte(0x22)
     }
+    out.raw(timeNames.time)
     this.#resource = out.take()
     const name = attributesOf(bytes, resource.start, resource.end, 1)['service.name']
     const text = Buffer.from(typeof name === 'string' ? name : '')
@@ -175,9 +178,7 @@ export class LogLines {
       this.#prefix(this.#attributes.service.length > 0 ? this.#attributes.service : this.#service, severity),
     )
     integer(out, index, 0)
-    out.raw(names.severity)
-    integer(out, severity, severity < 0 ? 0xffffffff : 0)
-    out.byte(0x69)
+    severityField(out, severity)
     out.raw(this.#attributes.field)
     this.#body(out, cursor)
     quoted(out, names.severityText, bytes, cursor.severityText.start, cursor.severityText.end)
@@ -190,9 +191,15 @@ export class LogLines {
       out.byte(0x69)
     }
     out.raw(this.#resource)
-    time(out, timeNames.time, times.low, times.high)
+    const timeAt = out.position
+    integer(out, times.low, times.high)
+    out.byte(0x69)
     const wasObserved = observedLow !== 0 || observedHigh !== 0
-    if (wasObserved) time(out, timeNames.observed, observedLow, observedHigh)
+    if (wasObserved && observedLow === times.low && observedHigh === times.high) {
+      const timeEnd = out.position
+      out.raw(timeNames.observed)
+      out.raw(out.buffer, timeAt, timeEnd)
+    } else if (wasObserved) time(out, timeNames.observed, observedLow, observedHigh)
     else time(out, timeNames.observed, place.arrivedLow, place.arrivedHigh)
     if (times.suspect) {
       time(out, timeNames.arrived, place.arrivedLow, place.arrivedHigh)
@@ -239,6 +246,12 @@ export function timesOf(
     high = place.arrivedHigh
   }
   return { low, high, suspect: isSuspect(nanoOf(low, high), nanoOf(place.arrivedLow, place.arrivedHigh)) }
+}
+
+function severityField(out: Writer, severity: number): void {
+  const known = severityFields[severity]
+  if (known) return out.raw(known)
+  ascii(out, `",severity_number=${severity}i`)
 }
 
 /** A string field, left out where it is empty: so it is answered too. */

@@ -15,7 +15,7 @@ import type { Json } from '../../query.ts'
 import type { Stored } from '../log-rows.ts'
 import { readDetail } from '../../../plugins/protocols/point-detail.ts'
 import type { PointDetail } from '../../../plugins/protocols/point-detail.ts'
-import { ascii, fieldText, firstNumber, integer, nanoOf, numberMask, pointTime } from './line.ts'
+import { Stamp, ascii, fieldText, firstNumber, integer, nanoOf, numberMask, pointTime } from './line.ts'
 import type { Lines } from './line.ts'
 import { time, timeNames, timesOf } from './log-lines.ts'
 import type { LinePlace } from './log-lines.ts'
@@ -34,6 +34,7 @@ export class PointLines {
   /** By series: the batch that it was last met in, and the latest span of stored times there. */
   #metIn = new Uint32Array(1024)
   #latest = new Float64Array(1024)
+  readonly #stamps = { time: new Stamp(), start: new Stamp(), point: new Stamp() }
 
   constructor(series: Series) {
     this.#series = series
@@ -103,14 +104,20 @@ export class PointLines {
       out.byte(0x22)
     }
     const times = timesOf(cursor, place)
-    time(out, timeNames.time, times.low, times.high)
+    const stamps = this.#stamps
+    out.raw(timeNames.time)
+    stamps.time.write(out, times.low, times.high)
+    out.byte(0x69)
     if (cursor.type !== 'gauge' && (cursor.startLow !== 0 || cursor.startHigh !== 0)) {
-      time(out, timeNames.start, cursor.startLow, cursor.startHigh)
+      out.raw(timeNames.start)
+      stamps.start.write(out, cursor.startLow, cursor.startHigh)
+      out.byte(0x69)
     }
     const low = times.suspect ? place.arrivedLow : times.low
     const high = times.suspect ? place.arrivedHigh : times.high
     if (times.suspect) time(out, timeNames.arrived, low, high)
-    return pointTime(out, low, high, (first + this.#place(entry.series, low, high, index)) % (numberMask + 1))
+    const number = (first + this.#place(entry.series, low, high, index)) % (numberMask + 1)
+    return pointTime(out, low, high, number, stamps.point)
   }
 
   /**
@@ -145,14 +152,21 @@ function isStorable(cursor: PointCursor): boolean {
   return cursor.valueKind === 'int' || (cursor.valueKind === 'double' && Number.isFinite(cursor.double))
 }
 
+const fieldNames = {
+  counter: Buffer.from(' counter='),
+  gauge: Buffer.from(' gauge='),
+  counterInt: Buffer.from(' counter_int='),
+  gaugeInt: Buffer.from(' gauge_int='),
+}
+
 function numberFields(out: Writer, cursor: PointCursor): void {
   const isCounter = cursor.type === 'sum' && cursor.monotonic && cursor.temporality === 2
   if (cursor.valueKind === 'double') {
-    ascii(out, isCounter ? ' counter=' : ' gauge=')
+    out.raw(isCounter ? fieldNames.counter : fieldNames.gauge)
     ascii(out, numberText(cursor.double))
     return
   }
-  ascii(out, isCounter ? ' counter_int=' : ' gauge_int=')
+  out.raw(isCounter ? fieldNames.counterInt : fieldNames.gaugeInt)
   integer(out, cursor.intLow, cursor.intHigh)
   out.byte(0x69)
 }

@@ -133,12 +133,8 @@ export class Series {
     return id
   }
 
-  #findForm(cursor: PointCursor): number {
-    const key = this.#key
-    key.reset()
-    key.fixed32(this.#lastContext)
-    key.raw(cursor.bytes, cursor.attributes.start, cursor.attributes.end)
-    return this.#fast.find(key.buffer, 0, key.position)
+  #findForm({ bytes, attributes }: PointCursor): number {
+    return this.#fast.find(bytes, attributes.start, attributes.end, this.#lastContext)
   }
 
   #internSlowly(cursor: PointCursor, device: string, arrivedNano: number, lines: Lines): Entry | undefined {
@@ -176,7 +172,10 @@ export class Series {
     // Where its bytes differ from point to point, remembering them is of no use.
     if (cursor.hasContiguousAttributes() && this.#findForm(cursor) < 0) {
       if (this.#entries.length >= Math.min(formLimit, 2 * this.#limit)) this.#forgetForms()
-      else this.#fast.set(this.#key.buffer, 0, this.#key.position, this.#entries.push(entry) - 1)
+      else {
+        const { bytes, attributes: at } = cursor
+        this.#fast.set(bytes, at.start, at.end, this.#entries.push(entry) - 1, this.#lastContext)
+      }
     }
     return entry
   }
