@@ -286,8 +286,8 @@ export interface FaultKind {
   readonly perDay: number
   /** Whether this device can have it. */
   fits(device: Device): boolean
-  /** Begins on the device. `step` runs before each step of physics with the seconds since it began; `end` mends what does not stay broken. */
-  begin(device: Device, random: Random): Fault
+  /** Begins on the device, to last so many seconds. `step` runs before each step of physics with the seconds since it began; `end` mends what does not stay broken. */
+  begin(device: Device, random: Random, lasts: number): Fault
 }
 
 export interface Fault {

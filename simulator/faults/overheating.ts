@@ -1,4 +1,4 @@
-// The air no longer comes through: a blocked filter, a baffle out of place.
+// The air no longer comes through (a blocked filter, a baffle out of place), and what comes is the warm air of the exhaust.
 import type { FaultKind } from '../model.ts'
 
 export const overheating: FaultKind = {
@@ -8,15 +8,14 @@ export const overheating: FaultKind = {
   perDay: 0.1,
   fits: () => true,
   begin(_device, random) {
-    const blocked = random.between(0.72, 0.84)
+    const blocked = random.between(0.76, 0.84)
+    const warmer = random.between(22, 30)
     return {
       where: 'inlet',
-      step(device, seconds) {
-        // It closes over half a minute, as dust does not, but a fallen cable does.
-        device.state.strain.airflow = Math.max(
-          device.state.strain.airflow,
-          blocked * Math.min(1, seconds / 30),
-        )
+      step({ state: { strain } }, seconds) {
+        const part = Math.min(1, seconds / 60)
+        strain.airflow = Math.max(strain.airflow, blocked * part)
+        strain.inlet += warmer * part
       },
       end() {},
     }

@@ -117,7 +117,7 @@ class FleetSchedule implements Schedule {
       if (now < one.atMs || device.state.power !== 'on') return
       if (all.some(({ kind, running }) => kind === one.kind && running !== undefined)) return
       const lasts = one.forMs ?? one.kind.seconds * 1000 * one.random.between(0.6, 1.6)
-      const fault = one.kind.begin(device, one.random)
+      const fault = one.kind.begin(device, one.random, lasts / 1000)
       one.running = { fault, sinceMs: now, untilMs: now + lasts }
       this.#write(device, one.kind, fault, 'begin')
     }

@@ -26,7 +26,7 @@ export const linuxChatter: readonly Template[] = [
     perHour: 1.5,
     text: '{user} : PWD={path} ; USER=root ; COMMAND=/usr/bin/systemctl status {svc}',
   },
-  { service: 'systemd', severity: 6, perHour: 4, text: 'Starting Daily apt download activities...' },
+  { service: 'systemd', severity: 6, perHour: 0.05, text: 'Starting Daily apt download activities...' },
   { service: 'systemd', severity: 6, perHour: 6, text: 'session-{int}.scope: Deactivated successfully.' },
   { service: 'systemd-logind', severity: 6, perHour: 3, text: 'New session {int} of user {user}.' },
   {

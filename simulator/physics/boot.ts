@@ -120,7 +120,7 @@ function comeUp(device: Device): void {
   if (lastWords.length === 0) return
   const file = `dmesg-ramoops-${state.boots % 4}`
   log(device, 'systemd-pstore', 5, `PStore ${file} moved to /var/lib/systemd/pstore/${file}`, 498)
-  for (const text of lastWords) log(device, 'kernel', 4, text, 0)
+  for (const { severity, text } of lastWords) log(device, 'kernel', severity, text, 0)
   lastWords.length = 0
 }
 
@@ -136,7 +136,7 @@ export function panic(device: Device): void {
   lastWords.length = 0
   for (const { severity, text } of lastLines(device)) {
     printk(device, severity, text)
-    lastWords.push(text)
+    lastWords.push({ severity, text })
   }
   bmcLog(
     device,

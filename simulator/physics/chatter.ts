@@ -1,6 +1,6 @@
 // What programs write to the log all day: templates of the kind with their holes filled anew, more of them with more
 // load, and some many times in a row.
-import type { Device, Template } from '../model.ts'
+import type { Device, Kind, PortKind, Template } from '../model.ts'
 import { stepMs } from '../model.ts'
 import type { Random } from '../random.ts'
 import { wholes } from './counters.ts'
@@ -110,6 +110,9 @@ const hex = (random: Random, digits: number): string => {
   return text.slice(0, digits)
 }
 
+const uplinkOf = ({ ports }: Kind, random: Random): PortKind | undefined =>
+  random.pick(ports.filter(({ isOptical }) => isOptical))
+
 /** What stands in a hole of a template. */
 function fill(device: Device, hole: string): string {
   const { kind, state } = device
@@ -136,9 +139,9 @@ function fill(device: Device, hole: string): string {
     case 'mac':
       return `02:${hex(random, 10).match(/../g)?.join(':') ?? ''}`
     case 'if':
-      return random.pick(kind.ports).name
+      return uplinkOf(kind, random)?.name ?? 'eth0'
     case 'pci':
-      return random.pick(kind.ports).pci
+      return uplinkOf(kind, random)?.pci ?? ''
     case 'svc':
       return random.pick(kind.services)
     default:

@@ -26,7 +26,7 @@ export interface Inner {
   /** Next line of the boot that the kernel has not said. */
   bootLine: number
   /** What is told after the next boot of the end of the last: lines of the kernel then. */
-  readonly lastWords: string[]
+  readonly lastWords: { readonly severity: number; readonly text: string }[]
   readonly services: {
     pid: number
     /** Bytes that it needs at rest, and that it lost track of. */

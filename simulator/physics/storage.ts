@@ -51,12 +51,7 @@ function fail(device: Device, index: number, errors: number): void {
     printk(
       device,
       4,
-      `${name}: I/O Cmd(0x2) @ LBA ${sector}, ${1 << random.below(6)} blocks, I/O Error (sct 0x2 / sc 0x81) `,
-    )
-    printk(
-      device,
-      3,
-      `critical medium error, dev ${name}, sector ${sector} op 0x0:(READ) flags 0x80700 phys_seg 1 prio class 2`,
+      `${name}: I/O Cmd(0x2) @ LBA ${sector}, ${1 << random.below(6)} blocks, I/O Error (sct 0x0 / sc 0x6) `,
     )
   }
   printk(

@@ -3,7 +3,7 @@
 // down, far too warm ends its work.
 import type { Device } from '../model.ts'
 import { stepMs } from '../model.ts'
-import { powerOff } from './boot.ts'
+import { powerOff, powerOn } from './boot.ts'
 import { bmcLog, log, printk } from './lines.ts'
 
 const seconds = stepMs / 1000
@@ -13,6 +13,8 @@ const draught = 0.25
 const fullRpm = 14_000
 /** Degrees below the limit at which a card runs freely again. */
 const relief = 6
+/** And at which one that went off comes back. */
+const cooled = 30
 
 export function moveHeat(device: Device): void {
   const { kind, state } = device
@@ -47,6 +49,7 @@ export function moveHeat(device: Device): void {
     temperature.optics[index] = toward(temperature.optics[index] ?? inlet, optics, 100)
   }
   if (isOn) guard(device)
+  else if (inner.isTooHot && temperature.asic < kind.thermal.throttle - cooled) powerOn(device)
 }
 
 const toward = (value: number, target: number, lag: number): number =>
@@ -105,9 +108,4 @@ function guard(device: Device): void {
   )
   state.inner.isTooHot = true
   powerOff(device)
-}
-
-/** Whether a card that went off for its heat may come back. */
-export function hasCooled(device: Device): boolean {
-  return device.state.temperature.asic < device.kind.thermal.throttle - 30
 }
