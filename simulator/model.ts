@@ -306,14 +306,6 @@ export interface Truth {
   readonly phase: 'begin' | 'end'
 }
 
-/** What `physics/index.ts` exports. */
-export interface Physics {
-  /** How a device is at the start of a run: up for a while, and warm. */
-  createState(origin: Omit<Device, 'state'>): State
-  /** Moves the device on by `stepMs`, `state.elapsedMs` included. */
-  step(device: Device): void
-}
-
 /** What `createSchedule` of `faults/schedule.ts` makes of `--faults`. */
 export interface Schedule {
   /** Before each step of physics: begins what is due on this device, disturbs it, ends what is over, and tells the truth. */

@@ -1,16 +1,7 @@
 // NVIDIA BlueField-2, the E-series with a BMC of its own: eight A72 cores, 16 GB, eMMC only.
-import type { Kind, SensorKind } from '../model.ts'
-import { mlxChatter, mlxServices } from './bluefield.ts'
+import type { Kind } from '../model.ts'
+import { bluefieldPorts, bluefieldTemperatures, mlxChatter, mlxServices, rail } from './bluefield.ts'
 import { armBoot, linuxChatter, rootBoot } from './linux.ts'
-
-const rail = (id: string, nominal: number, lowWarning: number, warning: number): SensorKind => ({
-  id,
-  kind: 'voltage',
-  of: 'rail',
-  nominal,
-  lowWarning,
-  warning,
-})
 
 export const bluefield2: Kind = {
   name: 'bluefield-2',
@@ -23,62 +14,9 @@ export const bluefield2: Kind = {
   share: 25,
   cores: 8,
   memoryBytes: 17_179_869_184,
-  ports: [
-    {
-      name: 'p0',
-      pci: '0000:03:00.0',
-      bitsPerSecond: 100e9,
-      driver: 'mlx5_core',
-      isOptical: true,
-      counterBits: 64,
-    },
-    {
-      name: 'p1',
-      pci: '0000:03:00.1',
-      bitsPerSecond: 100e9,
-      driver: 'mlx5_core',
-      isOptical: true,
-      counterBits: 64,
-    },
-    {
-      name: 'oob_net0',
-      pci: 'MLNXBF17:00',
-      bitsPerSecond: 1e9,
-      driver: 'mlxbf_gige',
-      isOptical: false,
-      counterBits: 32,
-    },
-  ],
+  ports: bluefieldPorts(100e9),
   sensors: [
-    {
-      id: 'bluefield_temp',
-      kind: 'temperature',
-      of: 'asic',
-      lowWarning: 5,
-      lowCritical: 0,
-      warning: 95,
-      critical: 105,
-    },
-    {
-      id: 'p0_temp',
-      kind: 'temperature',
-      of: 'optics',
-      index: 0,
-      lowWarning: 0,
-      lowCritical: -5,
-      warning: 70,
-      critical: 75,
-    },
-    {
-      id: 'p1_temp',
-      kind: 'temperature',
-      of: 'optics',
-      index: 1,
-      lowWarning: 0,
-      lowCritical: -5,
-      warning: 70,
-      critical: 75,
-    },
+    ...bluefieldTemperatures,
     rail('12V_PCIe', 12.2, 10.4, 13.6),
     rail('1V_BMC', 0.996, 0.9, 1.1),
     rail('1_2V_BMC', 1.196, 1.1, 1.3),

@@ -1,28 +1,8 @@
 // NVIDIA BlueField-3, as a BMC of firmware BF-23.10 shows it: sensors, limits and parts of the firmware are those of a
 // real card; soc_power and ddr_temp came with later BMCs.
-import type { Kind, SensorKind } from '../model.ts'
-import { mlxChatter, mlxServices } from './bluefield.ts'
+import type { Kind } from '../model.ts'
+import { bluefieldPorts, bluefieldTemperatures, mlxChatter, mlxServices, rail } from './bluefield.ts'
 import { armBoot, linuxChatter, rootBoot } from './linux.ts'
-
-const rail = (id: string, nominal: number, lowWarning: number, warning: number): SensorKind => ({
-  id,
-  kind: 'voltage',
-  of: 'rail',
-  nominal,
-  lowWarning,
-  warning,
-})
-
-const module = (index: number): SensorKind => ({
-  id: `p${index}_temp`,
-  kind: 'temperature',
-  of: 'optics',
-  index,
-  lowWarning: 0,
-  lowCritical: -5,
-  warning: 70,
-  critical: 75,
-})
 
 export const bluefield3: Kind = {
   name: 'bluefield-3',
@@ -35,44 +15,9 @@ export const bluefield3: Kind = {
   share: 40,
   cores: 16,
   memoryBytes: 32 * 1024 ** 3,
-  ports: [
-    {
-      name: 'p0',
-      pci: '0000:03:00.0',
-      bitsPerSecond: 200e9,
-      driver: 'mlx5_core',
-      isOptical: true,
-      counterBits: 64,
-    },
-    {
-      name: 'p1',
-      pci: '0000:03:00.1',
-      bitsPerSecond: 200e9,
-      driver: 'mlx5_core',
-      isOptical: true,
-      counterBits: 64,
-    },
-    {
-      name: 'oob_net0',
-      pci: 'MLNXBF17:00',
-      bitsPerSecond: 1e9,
-      driver: 'mlxbf_gige',
-      isOptical: false,
-      counterBits: 32,
-    },
-  ],
+  ports: bluefieldPorts(200e9),
   sensors: [
-    {
-      id: 'bluefield_temp',
-      kind: 'temperature',
-      of: 'asic',
-      lowWarning: 5,
-      lowCritical: 0,
-      warning: 95,
-      critical: 105,
-    },
-    module(0),
-    module(1),
+    ...bluefieldTemperatures,
     { id: 'ddr_temp', kind: 'temperature', of: 'memory', warning: 90, critical: 95 },
     { id: 'soc_power', kind: 'power', of: 'input' },
     rail('12V_ATX', 12.28, 10.4, 13.6),

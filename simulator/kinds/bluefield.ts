@@ -1,5 +1,60 @@
-// What both generations of BlueField run and say: Open vSwitch in hardware, DOCA's services, mlx5.
-import type { Template } from '../model.ts'
+// What both generations of BlueField have, run and say: two uplinks and a port for management, the sensors of their BMC,
+// Open vSwitch in hardware, DOCA's services, mlx5.
+import type { PortKind, SensorKind, Template } from '../model.ts'
+
+export function bluefieldPorts(bitsPerSecond: number): PortKind[] {
+  const uplink = (index: number): PortKind => ({
+    name: `p${index}`,
+    pci: `0000:03:00.${index}`,
+    bitsPerSecond,
+    driver: 'mlx5_core',
+    isOptical: true,
+    counterBits: 64,
+  })
+  const management: PortKind = {
+    name: 'oob_net0',
+    pci: 'MLNXBF17:00',
+    bitsPerSecond: 1e9,
+    driver: 'mlxbf_gige',
+    isOptical: false,
+    counterBits: 32,
+  }
+  return [uplink(0), uplink(1), management]
+}
+
+export const rail = (id: string, nominal: number, lowWarning: number, warning: number): SensorKind => ({
+  id,
+  kind: 'voltage',
+  of: 'rail',
+  nominal,
+  lowWarning,
+  warning,
+})
+
+const moduleTemperature = (index: number): SensorKind => ({
+  id: `p${index}_temp`,
+  kind: 'temperature',
+  of: 'optics',
+  index,
+  lowWarning: 0,
+  lowCritical: -5,
+  warning: 70,
+  critical: 75,
+})
+
+export const bluefieldTemperatures: readonly SensorKind[] = [
+  {
+    id: 'bluefield_temp',
+    kind: 'temperature',
+    of: 'asic',
+    lowWarning: 5,
+    lowCritical: 0,
+    warning: 95,
+    critical: 105,
+  },
+  moduleTemperature(0),
+  moduleTemperature(1),
+]
 
 export const mlxServices: readonly string[] = [
   'ovs-vswitchd',

@@ -13,8 +13,14 @@ export function kindOf(name: string): Kind {
   return kind
 }
 
-export function makeDevice(kind: Kind, seed: number, world = new World(seed, epochMs), index = 0): Device {
-  const placement = { site: 'ams1', rack: 'r07', host: 'srv-0712', slot: 0, tenant: 'blue' }
+export function makeDevice(
+  kind: Kind,
+  seed: number,
+  world = new World(seed, epochMs),
+  index = 0,
+  tenant = 'blue',
+): Device {
+  const placement = { site: 'ams1', rack: 'r07', host: 'srv-0712', slot: 0, tenant }
   const random = (part: string): Random => new Random(seed, `device ${index} ${part}`)
   const origin = {
     index,
