@@ -13,6 +13,7 @@ import type { SimulateOptions } from '../plugins/contract/options.ts'
 import { connectToParent, stopSignal } from '../plugins/contract/parent.ts'
 import { plugins } from '../plugins/index.ts'
 import { openLog } from '../plugins/protocols/log/index.ts'
+import { startBmcs } from './bmc/index.ts'
 import { clockOf } from './clock.ts'
 import { collectorsConfig } from './collectors.ts'
 import { Cable, destinationOf } from './exporters.ts'
@@ -32,7 +33,7 @@ const MiB = 2 ** 20
 /** Of the log of each device, where it has one. */
 const deviceDisk = 64 * MiB
 const stopMs = 20_000
-const statusMs = 10_000
+const statusMs = 5000
 /** Devices that connect in a second: brokers let in no more than so many. */
 const startsPerSecond = 400
 /** Fleets are thousands of small objects: collecting all of them is dear, so more may pile up. */
@@ -86,8 +87,10 @@ export async function main(options: SimulateOptions, version: string): Promise<v
     simulation.start()
     log.info('simulator is up', { devices: devices.length, to: destination.address, seed: options.seed })
     parent.ready([{ name: 'simulator', address: destination.address, note: `${devices.length} devices` }], [])
-    if (!shared) void tellChanges(simulation, log, signal)
+    const over = new AbortController()
+    if (!shared) void tellChanges(simulation, log, over.signal)
     await ended(timeline, times.untilMs, signal, shared)
+    over.abort()
     await simulation.stop()
     log.info('simulator stops')
   }
@@ -97,8 +100,14 @@ export async function main(options: SimulateOptions, version: string): Promise<v
     await shared.close()
     return
   }
-  using _ = driveLive(timeline, times)
-  await run()
+  const bmcs = options.bmc === undefined ? undefined : await startBmcs(devices, { basePort: options.bmc })
+  try {
+    if (bmcs) log.info('BMCs answer', { first: bmcs.url(0), last: bmcs.url(devices.length - 1) })
+    using _ = driveLive(timeline, times)
+    await run()
+  } finally {
+    await bmcs?.close()
+  }
 }
 
 /** What is wrong with it is for a person to mend. */
@@ -118,6 +127,8 @@ function faultTable(): string {
 /** How many are connected, when that changes. */
 async function tellChanges(simulation: Simulation, log: Log, signal: AbortSignal): Promise<void> {
   let told = -1
+  await systemClock.delay(statusMs, signal).catch(() => undefined)
+  if (signal.aborted) return
   await systemClock.every(statusMs, signal, () => {
     const { online, ...status } = simulation.status()
     if (online !== told) log.info('devices connected', { online, ...status })
@@ -141,6 +152,12 @@ async function ended(
 /** A file is written by all devices together, in an order that only the seed decides. */
 async function sharedOf(options: SimulateOptions, { definition, config, address }: Destination) {
   if (!isFile(options)) return undefined
+  if (options.bmc !== undefined) {
+    throw new PermanentError(
+      'CONFIG_INVALID',
+      '--bmc: nobody can ask a BMC of a run into a file, which has no time',
+    )
+  }
   const { path } = config as { path: string }
   const there = await stat(path).catch(() => undefined)
   if (there && there.size > 0) {
