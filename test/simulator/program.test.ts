@@ -20,10 +20,10 @@ interface DeviceRow {
   labels: Record<string, string>
 }
 
-const { command } = askingOf(portOffset)
+const { get } = askingOf(portOffset)
 
 async function devicesOnline(): Promise<DeviceRow[]> {
-  const list = await command<DeviceRow[]>('get', 'devices')
+  const list = await get<DeviceRow[]>('/api/devices')
   return list.filter(({ state, labels }) => state === 'online' && labels.kind !== undefined)
 }
 
@@ -53,7 +53,7 @@ describe('dpulse up --simulate', () => {
     expect(replay).toMatchObject({ code: 0 })
     const known = new Set(online.map(({ device }) => device))
     const series = await eventually('four minutes of three more devices', 30, async () => {
-      const found = await command<Queried[]>('query', 'system.uptime', '--since', '10m')
+      const found = await get<Queried[]>('/api/query', { metric: 'system.uptime', since: '10m' })
       const replayed = found.filter(({ device, points }) => points.length > 20 && !known.has(device))
       return replayed.length === 3 && replayed
     })
