@@ -13,11 +13,7 @@ export function addSimulate(program: Command, run: (options: SimulateOptions) =>
     .description(
       'Virtual DPUs of several vendors, in racks, sites and tenants. Each runs the real collector on simulated inputs, with its own connection, session and buffer.',
     )
-    .requiredOption(
-      '--devices <n>',
-      'how many, of all kinds; or how many of which: bluefield-3:10,…',
-      fleetSize,
-    )
+    .option('--devices <n>', 'how many, of all kinds; or how many of which: bluefield-3:10,…', fleetSize, 100)
     .option('--seed <n>', 'two runs of one seed are the same', seed, 1)
     .option(
       '--speed <factor>',

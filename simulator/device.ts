@@ -57,6 +57,17 @@ export class VirtualDevice {
     return this.#runtime
   }
 
+  /** Connected, as far as its sender knows. */
+  get isOnline(): boolean {
+    return !this.cable.isCut && this.#runtime?.exporters[0]?.outlet.sender.isHealthy === true
+  }
+
+  /** Of batches that nobody has taken yet. */
+  get heldBytes(): number {
+    const outlet = this.#runtime?.exporters[0]?.outlet
+    return outlet === undefined ? 0 : outlet.memoryBytes + outlet.buffer.diskBytes
+  }
+
   /** Follows what became of the device in a step; before the first one it starts. */
   follow(): void {
     const { state } = this.device

@@ -5,38 +5,35 @@ import { join } from 'node:path'
 import process from 'node:process'
 import { Budget } from '../collector/budget.ts'
 import { systemClock } from '../collector/clock.ts'
-import type { CollectorConfig } from '../collector/config.ts'
 import { Heap } from '../collector/heap.ts'
 import { Logger } from '../collector/logger.ts'
-import { bufferSettings, outline } from '../collector/settings.ts'
 import { PermanentError, messageOf } from '../plugins/contract/index.ts'
-import type { Exporter, ExporterDefinition } from '../plugins/contract/index.ts'
+import type { Log } from '../plugins/contract/index.ts'
 import type { SimulateOptions } from '../plugins/contract/options.ts'
 import { connectToParent, stopSignal } from '../plugins/contract/parent.ts'
 import { plugins } from '../plugins/index.ts'
 import { openLog } from '../plugins/protocols/log/index.ts'
+import { startBmcs } from './bmc/index.ts'
 import { clockOf } from './clock.ts'
-import { Cable, behindCable, destinationOf } from './exporters.ts'
+import { collectorsConfig } from './collectors.ts'
+import { Cable, destinationOf } from './exporters.ts'
 import type { Destination } from './exporters.ts'
 import { faultKinds } from './faults/index.ts'
 import { createSchedule } from './faults/schedule.ts'
 import { makeFleet } from './fleet.ts'
 import { kinds } from './kinds/index.ts'
-import type { Device, Schedule, ScheduleOptions } from './model.ts'
+import type { Schedule, ScheduleOptions } from './model.ts'
 import { isFile, timesOf } from './times.ts'
 import { SharedExporter } from './shared-exporter.ts'
 import { Simulation } from './simulation.ts'
-import { simulatedSources } from './sources/index.ts'
 import { Timeline, driveLive, driveVirtual } from './timeline.ts'
 import { openTruth } from './truth.ts'
 
 const MiB = 2 ** 20
-const GiB = 2 ** 30
-/** Of all devices together, where nobody gives them a disk: shared out alike. */
-const allBuffers = 2 * GiB
-const largestBuffer = 8 * MiB
-const smallestBuffer = 256 * 1024
+/** Of the log of each device, where it has one. */
+const deviceDisk = 64 * MiB
 const stopMs = 20_000
+const statusMs = 5000
 /** Devices that connect in a second: brokers let in no more than so many. */
 const startsPerSecond = 400
 /** Fleets are thousands of small objects: collecting all of them is dear, so more may pile up. */
@@ -69,14 +66,20 @@ export async function main(options: SimulateOptions, version: string): Promise<v
     clock,
     version,
     logger: fleetLog,
-    config: configOf(options, devices, cables, destination, shared),
+    config: collectorsConfig({
+      ...options,
+      plugins,
+      devices,
+      cables,
+      destination: shared ? { ...destination, definition: shared.forDevices } : destination,
+    }),
     budget: new Budget({
       clock: systemClock,
       logger: fleetLog.for('budget'),
       heap: new Heap(systemClock, garbage),
     }),
     portOffset: options.portOffset,
-    disk: largestBuffer * 8,
+    disk: deviceDisk,
     openLog: options.data === undefined ? undefined : deviceLogs(options.data),
     startWithinMs: (devices.length / startsPerSecond) * 1000 * (shared ? 0 : options.speed),
   })
@@ -84,7 +87,10 @@ export async function main(options: SimulateOptions, version: string): Promise<v
     simulation.start()
     log.info('simulator is up', { devices: devices.length, to: destination.address, seed: options.seed })
     parent.ready([{ name: 'simulator', address: destination.address, note: `${devices.length} devices` }], [])
+    const over = new AbortController()
+    if (!shared) void tellChanges(simulation, log, over.signal)
     await ended(timeline, times.untilMs, signal, shared)
+    over.abort()
     await simulation.stop()
     log.info('simulator stops')
   }
@@ -94,8 +100,14 @@ export async function main(options: SimulateOptions, version: string): Promise<v
     await shared.close()
     return
   }
-  using _ = driveLive(timeline, times)
-  await run()
+  const bmcs = options.bmc === undefined ? undefined : await startBmcs(devices, { basePort: options.bmc })
+  try {
+    if (bmcs) log.info('BMCs answer', { first: bmcs.url(0), last: bmcs.url(devices.length - 1) })
+    using _ = driveLive(timeline, times)
+    await run()
+  } finally {
+    await bmcs?.close()
+  }
 }
 
 /** What is wrong with it is for a person to mend. */
@@ -110,6 +122,18 @@ function scheduled(options: ScheduleOptions): Schedule {
 function faultTable(): string {
   const width = Math.max(...faultKinds.map(({ name }) => name.length))
   return faultKinds.map(({ name, summary }) => `${name.padEnd(width)}  ${summary}\n`).join('')
+}
+
+/** How many are connected, when that changes. */
+async function tellChanges(simulation: Simulation, log: Log, signal: AbortSignal): Promise<void> {
+  let told = -1
+  await systemClock.delay(statusMs, signal).catch(() => undefined)
+  if (signal.aborted) return
+  await systemClock.every(statusMs, signal, () => {
+    const { online, ...status } = simulation.status()
+    if (online !== told) log.info('devices connected', { online, ...status })
+    told = online
+  })
 }
 
 async function ended(
@@ -128,6 +152,12 @@ async function ended(
 /** A file is written by all devices together, in an order that only the seed decides. */
 async function sharedOf(options: SimulateOptions, { definition, config, address }: Destination) {
   if (!isFile(options)) return undefined
+  if (options.bmc !== undefined) {
+    throw new PermanentError(
+      'CONFIG_INVALID',
+      '--bmc: nobody can ask a BMC of a run into a file, which has no time',
+    )
+  }
   const { path } = config as { path: string }
   const there = await stat(path).catch(() => undefined)
   if (there && there.size > 0) {
@@ -142,48 +172,5 @@ async function sharedOf(options: SimulateOptions, { definition, config, address 
 const deviceLogs = (data: string) => async (device: string) => {
   const directory = join(data, device)
   await mkdir(directory, { recursive: true, mode: 0o700 })
-  return openLog(directory, { maxBytes: largestBuffer * 8, segmentBytes: MiB, onDamage: () => undefined })
-}
-
-/** The same for all devices: nothing of it speaks of one. */
-function configOf(
-  { interval, speed }: SimulateOptions,
-  devices: readonly Device[],
-  cables: ReadonlyMap<string, Cable>,
-  { definition, config, address }: Destination,
-  shared: SharedExporter | undefined,
-): CollectorConfig {
-  const byId = new Map(devices.map((device) => [device.id, device]))
-  const known =
-    <T>(list: ReadonlyMap<string, T>) =>
-    (id: string): T => {
-      const one = list.get(id)
-      if (one === undefined) throw new Error(`no device ${id}`)
-      return one
-    }
-  const sources = simulatedSources(plugins, known(byId), interval)
-  const room = Math.max(smallestBuffer, Math.min(largestBuffer, allBuffers / Math.max(1, devices.length)))
-  const exporter: ExporterDefinition = behindCable(shared?.forDevices ?? definition, known(cables))
-  const base = outline.parse({})
-  const ids = sources.map(({ definition: { name } }) => name)
-  return {
-    collector: base.collector,
-    api: base.api,
-    limits: base.limits,
-    modules: [],
-    sources: sources.map((source) => ({ id: source.definition.name, written: '', ...source })),
-    processors: [],
-    exporters: [
-      {
-        id: 'out',
-        definition: exporter,
-        config,
-        written: address,
-        // Deadlines are in simulated time, answers come in that of the machine.
-        buffer: { ...bufferSettings.parse({ timeout: `${30 * speed}s` }), memory: Math.floor(room) },
-      },
-    ],
-    subscribers: [],
-    pipelines: [{ id: 'all', sources: ids, processors: [], exporters: ['out'] }],
-  }
+  return openLog(directory, { maxBytes: deviceDisk, segmentBytes: MiB, onDamage: () => undefined })
 }

@@ -35,9 +35,11 @@ export class Simulation {
     })
   }
 
-  /** How many devices have their collector running. */
-  get running(): number {
-    return this.devices.filter(({ runtime }) => runtime !== undefined).length
+  /** How the fleet is, for a person who looks on. */
+  status(): { devices: number; online: number; heldBytes: number } {
+    const online = this.devices.filter(({ isOnline }) => isOnline).length
+    const heldBytes = this.devices.reduce((sum, one) => sum + one.heldBytes, 0)
+    return { devices: this.devices.length, online, heldBytes }
   }
 
   start(): void {
