@@ -70,7 +70,7 @@ export class Access {
   /** With its sessions. */
   removeAccount(name: string): void {
     this.accounts.delete(name)
-    for (const one of [...this.sessions.values()]) if (one.user === name) this.end(one)
+    for (const one of this.sessions.values()) if (one.user === name) this.end(one)
   }
 
   /** @throws Refusal where the password is another, or there is no room. */

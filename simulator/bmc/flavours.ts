@@ -82,5 +82,5 @@ export function bmcVersionOf(device: Device): string {
 /** As its firmware shows it now: an update may bring more. */
 export function flavourOf(device: Device): Flavour {
   if (device.kind.bmc.flavour === 'openbmc') return openbmc
-  return /^BF-(1\d|2[0-3])\./.test(bmcVersionOf(device)) ? earlyBluefield : bluefield
+  return /^(BF-)?(1\d|2[0-3])\./.test(bmcVersionOf(device)) ? earlyBluefield : bluefield
 }

@@ -185,7 +185,7 @@ class Fleet implements Bmcs {
     const { errorRate } = bmc.device.state.bmc
     const draw = errorRate > 0 ? this.#drawOf(index, bmc.device) : undefined
     if (draw?.chance(errorRate)) return fail(draw, request, response)
-    void answer(bmc, request, response)
+    answer(bmc, request, response).catch(() => response.destroy())
   }
 
   #bmcOf(index: number, device: Device): Bmc {

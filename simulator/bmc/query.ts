@@ -62,6 +62,8 @@ function wholeOf(query: URLSearchParams, name: string): number | undefined {
 export function shape(body: Json, query: URLSearchParams, read: (path: string) => Json | undefined): Json {
   let shaped = body
   if (query.has('only')) {
+    const given = query.get('only') ?? ''
+    if (given !== '') throw new Refusal('QueryParameterValueFormatError', [given, 'only'])
     const members = body.Members
     if (!Array.isArray(members)) throw new Refusal('QueryNotSupported')
     const [only] = members as unknown[]

@@ -114,8 +114,10 @@ function serviceRoot({ bmc, flavour }: Call): Json {
   }
 }
 
-const productOf = ({ device, flavour }: Bmc): string =>
-  flavour.isNvidia ? (flavour.hasInventory ? 'BlueField-3 DPU' : 'Nvidia-BMCMezz') : device.kind.model
+function productOf({ device: { kind }, flavour }: Bmc): string {
+  if (!flavour.isNvidia) return kind.model
+  return flavour.hasInventory ? `BlueField-${/\d/.exec(kind.model)?.[0] ?? '3'} DPU` : 'Nvidia-BMCMezz'
+}
 
 function registryFile({ ids: [name = ''], path }: Call): Json | undefined {
   const uri = Object.hasOwn(registries, name) ? registries[name] : undefined

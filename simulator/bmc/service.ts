@@ -15,7 +15,7 @@ import { managerRoutes } from './managers.ts'
 import { Refusal } from './messages.ts'
 import { below, checkQuery, shape } from './query.ts'
 import { rootRoutes, versions } from './root.ts'
-import { Router, allowed, base, decoded } from './router.ts'
+import { Router, allowed, decoded, noContent } from './router.ts'
 import type { Call, Match, Reply } from './router.ts'
 import { systemRoutes } from './systems.ts'
 import { taskRoutes } from './tasks.ts'
@@ -44,7 +44,7 @@ function routerOf(flavour: Flavour): Router {
   return router
 }
 
-/** Answers the request. Never rejects. */
+/** Answers the request. Rejects only where the answer could not be sent. */
 export async function answer(bmc: Bmc, request: IncomingMessage, response: ServerResponse): Promise<void> {
   try {
     bmc.advance()
@@ -71,7 +71,8 @@ async function dispatch(
   const version = headers['odata-version']
   if (version !== undefined && version !== '4.0') throw new Refusal('PreconditionFailed')
   if (pathname === '/redfish' || pathname === '/redfish/') return { status: 200, body: versions }
-  const path = pathname.replace(/\/+$/, '')
+  // A POST to the members of a collection is one to the collection (DSP0266 §7.9).
+  const path = pathname.replace(method === 'POST' ? /(\/Members)?\/*$/ : /\/+$/, '')
   const match = find(bmc, path)
   if (!match) {
     // Who is nobody learns nothing about what there is.
@@ -132,7 +133,10 @@ function read(call: Call, { resource }: Match, response: ServerResponse): Reply 
   if (!resource.get) throw new Refusal('OperationNotAllowed')
   const body = resource.get(call)
   if (!body) throw new Refusal('ResourceMissingAtURI', [path])
-  return { status: 200, body: shape(body, query, (id) => other(call, id)) }
+  const etag = etagOf(body)
+  if (call.request.headers['if-none-match'] === etag) return { status: 304, headers: { ETag: etag } }
+  const shown = shape({ ...body, '@odata.etag': etag }, query, (id) => other(call, id))
+  return { status: 200, body: shown, headers: { ETag: etag } }
 }
 
 /** Another resource of the service, for `$expand`. */
@@ -153,16 +157,19 @@ async function change(call: Call, { resource }: Match, method: string): Promise<
   const take = method === 'POST' ? resource.take : undefined
   if (!handler && !take) throw new Refusal('OperationNotAllowed')
   if (user) demand(user, resource.privilege ?? 'ConfigureComponents')
-  const current = resource.get?.(call)
-  if (resource.get && !current) throw new Refusal('ResourceMissingAtURI', [path])
-  const expected = request.headers['if-match']
-  if (method === 'PATCH' && expected !== undefined && expected !== '*' && current) {
-    const etags = expected.split(',').map((one) => one.trim().replace(/^W\//, ''))
-    if (!etags.includes(etagOf(JSON.stringify(current)))) throw new Refusal('PreconditionFailed')
-  }
+  if (resource.get && !resource.get(call)) throw new Refusal('ResourceMissingAtURI', [path])
   if (take) return take(call)
   const body = await bodyOf(request)
-  return handler?.({ ...call, body }) ?? { status: 204 }
+  // Nothing may come between this and the change.
+  if (method === 'PATCH') checkPrecondition(request.headers['if-match'], resource.get?.(call))
+  return handler?.({ ...call, body }) ?? noContent
+}
+
+/** @throws Refusal where the resource is no longer as the client has seen it. */
+function checkPrecondition(expected: string | undefined, current: Json | undefined): void {
+  if (expected === undefined || expected.trim() === '*' || !current) return
+  const etags = expected.split(',').map((one) => one.trim().replace(/^W\//, ''))
+  if (!etags.includes(etagOf(current))) throw new Refusal('PreconditionFailed')
 }
 
 /** @throws Refusal for what is too large or no JSON object. */
@@ -185,27 +192,32 @@ async function bodyOf(request: IncomingMessage): Promise<Json> {
   return value
 }
 
-const etagOf = (text: string): string =>
-  `"${createHash('sha1').update(text).digest('base64url').slice(0, 12)}"`
+/** Of the resource, however it is shown. */
+const etagOf = (body: Json): string =>
+  `"${createHash('sha1').update(JSON.stringify(body)).digest('base64url').slice(0, 12)}"`
+
+/** Where the schema of a resource is published. */
+function schemaOf(body: Json | undefined): Record<string, string> {
+  const [, file] = /^#([\w.]+)\.\w+$/.exec(String(body?.['@odata.type'])) ?? []
+  return file === undefined
+    ? {}
+    : { Link: `<http://redfish.dmtf.org/schemas/v1/${file}.json>; rel=describedby` }
+}
 
 function send(
   request: IncomingMessage,
   response: ServerResponse,
   { status, body, headers = {} }: Reply,
 ): void {
-  const isRead = request.method === 'GET' || request.method === 'HEAD'
   const text = body === undefined ? undefined : JSON.stringify(body)
-  const etag = isRead && status === 200 && text !== undefined ? etagOf(text) : undefined
-  const isKnown = etag !== undefined && request.headers['if-none-match'] === etag
-  response.writeHead(isKnown ? 304 : status, {
+  response.writeHead(status, {
     'OData-Version': '4.0',
     'Cache-Control': 'no-cache',
-    ...(status === 200 && isRead ? { Link: `<${base}/JsonSchemas>; rel=describedby` } : {}),
-    ...(etag === undefined ? {} : { ETag: etag }),
-    ...(text === undefined || isKnown
+    ...schemaOf(body),
+    ...(text === undefined
       ? {}
       : { 'Content-Type': 'application/json; charset=utf-8', 'Content-Length': Buffer.byteLength(text) }),
     ...headers,
   })
-  response.end(isKnown || request.method === 'HEAD' ? undefined : text)
+  response.end(request.method === 'HEAD' ? undefined : text)
 }

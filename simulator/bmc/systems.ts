@@ -171,10 +171,10 @@ function changeBoot({ bmc, body }: Call): Reply {
     BootSourceOverrideEnabled: enabled,
     BootSourceOverrideMode: modes,
     BootSourceOverrideTarget: targets,
-    HttpBootUri: 'string',
+    HttpBootUri: 'string or null',
   })
   const { HttpBootUri: uri } = given
-  if (uri !== undefined && uri !== '' && !URL.canParse(uri))
+  if (uri !== undefined && uri !== null && uri !== '' && !URL.canParse(uri))
     throw new Refusal('PropertyValueFormatError', [uri, 'HttpBootUri'])
   const target = given.BootSourceOverrideTarget
   Object.assign(bmc.boot, {
@@ -182,7 +182,7 @@ function changeBoot({ bmc, body }: Call): Reply {
     mode: given.BootSourceOverrideMode ?? bmc.boot.mode,
     // A target alone is for the next boot.
     enabled: given.BootSourceOverrideEnabled ?? (target === undefined ? bmc.boot.enabled : 'Once'),
-    uri: uri ?? bmc.boot.uri,
+    uri: uri === undefined ? bmc.boot.uri : (uri ?? ''),
   })
   return noContent
 }

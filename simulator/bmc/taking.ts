@@ -3,7 +3,15 @@ import { isJson } from '../../plugins/protocols/redfish/json.ts'
 import type { Json } from '../../plugins/protocols/redfish/json.ts'
 import { Refusal } from './messages.ts'
 
-type Type = 'string' | 'boolean' | 'number' | 'strings' | 'object' | 'objects' | readonly string[]
+type Type =
+  | 'string'
+  | 'string or null'
+  | 'boolean'
+  | 'number'
+  | 'strings'
+  | 'object'
+  | 'objects'
+  | readonly string[]
 export type Shape = Readonly<Record<string, Type>>
 
 type Taken<S extends Shape> = {
@@ -17,7 +25,9 @@ type Taken<S extends Shape> = {
           ? Json
           : S[K] extends 'objects'
             ? readonly Json[]
-            : string
+            : S[K] extends 'string or null'
+              ? string | null
+              : string
 }
 
 const longest = 2048
@@ -59,6 +69,8 @@ function isOfType(value: unknown, type: Type): boolean {
   switch (type) {
     case 'string':
       return typeof value === 'string' && value.length <= longest
+    case 'string or null':
+      return value === null || isOfType(value, 'string')
     case 'boolean':
       return typeof value === 'boolean'
     case 'number':

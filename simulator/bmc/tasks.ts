@@ -78,7 +78,7 @@ export class Tasks {
   /** Ends those whose time has passed. */
   advance(): void {
     if (this.#running === 0) return
-    for (const task of [...this.all.values()]) {
+    for (const task of this.all.values()) {
       const tookMs = this.#nowMs() - task.startedMs
       const isLate = tookMs >= task.milliseconds * patience
       const isOver = tookMs >= task.milliseconds && (isLate || task.isFinished?.() !== false)
