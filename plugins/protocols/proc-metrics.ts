@@ -1,6 +1,6 @@
 // What the system source emits: names, units and kinds of OTel semantic conventions 1.44 (`system.*`), load averages as
 // the OpenTelemetry Collector names them, and `dpu.*` for what neither has.
-import type { MetricDeclaration, MetricDeclarations } from '../contract/index.ts'
+import type { MetricDeclarations } from '../contract/index.ts'
 import { counter, gauge, level } from './declared.ts'
 
 export const systemMetrics = {
