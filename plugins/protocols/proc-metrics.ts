@@ -1,18 +1,7 @@
 // What the system source emits: names, units and kinds of OTel semantic conventions 1.44 (`system.*`), load averages as
 // the OpenTelemetry Collector names them, and `dpu.*` for what neither has.
-import type { MetricDeclaration, MetricDeclarations } from '../contract/index.ts'
-
-const counter = (unit: string, description: string): MetricDeclaration => ({
-  kind: 'counter',
-  unit,
-  description,
-})
-const gauge = (unit: string, description: string): MetricDeclaration => ({ kind: 'gauge', unit, description })
-const level = (unit: string, description: string): MetricDeclaration => ({
-  kind: 'updowncounter',
-  unit,
-  description,
-})
+import type { MetricDeclarations } from '../contract/index.ts'
+import { counter, gauge, level } from './declared.ts'
 
 export const systemMetrics = {
   'system.cpu.time': counter('s', 'CPU time by mode.'),

@@ -7,21 +7,11 @@ import { PermanentError, defineSource, duration, messageOf } from '../contract/i
 import type { Attributes, Context, Detected, MetricDeclaration, Records } from '../contract/index.ts'
 import { TelemetryClient } from '../protocols/dpdk/telemetry.ts'
 import { Complaints } from '../protocols/complaints.ts'
+import { counter, level } from '../protocols/declared.ts'
 import { countOf, objectOf, textOf } from '../protocols/exact-json.ts'
 import { emitInGroups } from '../protocols/lines/batches.ts'
 import { selects } from '../protocols/proc-selection.ts'
 import { ReadingWithStarts, Resets } from '../protocols/resets.ts'
-
-const counter = (unit: string, description: string): MetricDeclaration => ({
-  kind: 'counter',
-  unit,
-  description,
-})
-const level = (unit: string, description: string): MetricDeclaration => ({
-  kind: 'updowncounter',
-  unit,
-  description,
-})
 
 const emits = {
   'dpu.dpdk.up': level('1', '1 where the program answers, else 0.'),

@@ -3,17 +3,12 @@
 import * as z from 'zod'
 import { Readings, defineSource, duration } from '../contract/index.ts'
 import type { Attributes, Context, Detected, MetricDeclaration, Records } from '../contract/index.ts'
+import { gauge, own } from '../protocols/declared.ts'
 import { findSensors, readSensor, sensorFolders } from '../protocols/hwmon.ts'
 import type { Chip, HwState, SensorKind, SensorRoots, SensorValue } from '../protocols/hwmon.ts'
 import { selection, selects } from '../protocols/proc-selection.ts'
 
-const gauge = (unit: string, description: string): MetricDeclaration => ({ kind: 'gauge', unit, description })
-/** Semantic conventions have no electric current, and limits of power only for power supplies. */
-const own = (unit: string, description: string): MetricDeclaration => ({
-  ...gauge(unit, description),
-  class: 'environment',
-})
-
+/** Semantic conventions have no electric current, and limits of power only for power supplies: those are our own. */
 const emits = {
   'hw.temperature': gauge('Cel', 'Temperature.'),
   'hw.temperature.limit': gauge('Cel', 'Limits of a temperature.'),

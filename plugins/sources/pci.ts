@@ -4,20 +4,18 @@ import { join } from 'node:path'
 import * as z from 'zod'
 import { Readings, defineSource, duration } from '../contract/index.ts'
 import type { Attributes, Context, Detected, MetricDeclaration, Records } from '../contract/index.ts'
+import { gauge, own } from '../protocols/declared.ts'
 import { describePci, findPciDevices, readPci } from '../protocols/pci.ts'
 import { selection, selects } from '../protocols/proc-selection.ts'
 import { rest } from '../protocols/sysfs.ts'
 
-const gauge = (unit: string, description: string, kind: MetricDeclaration['class'] = 'environment') =>
-  ({ kind: 'gauge', unit, description, class: kind }) as const satisfies MetricDeclaration
-
 const emits = {
   'dpu.pci.device': gauge('1', 'A device, 1: its attributes say what it is.', 'capability'),
-  'dpu.pci.link.speed': gauge('{transfer}/s', 'Transfers a second on each lane of the link.'),
-  'dpu.pci.link.speed.limit': gauge('{transfer}/s', 'The most that both ends of the link can.'),
-  'dpu.pci.link.width': gauge('{lane}', 'Lanes of the link.'),
-  'dpu.pci.link.width.limit': gauge('{lane}', 'The most that both ends of the link can.'),
-  'dpu.pci.link.degraded': gauge('1', '1 where the link is narrower or slower than both of its ends can.'),
+  'dpu.pci.link.speed': own('{transfer}/s', 'Transfers a second on each lane of the link.'),
+  'dpu.pci.link.speed.limit': own('{transfer}/s', 'The most that both ends of the link can.'),
+  'dpu.pci.link.width': own('{lane}', 'Lanes of the link.'),
+  'dpu.pci.link.width.limit': own('{lane}', 'The most that both ends of the link can.'),
+  'dpu.pci.link.degraded': own('1', '1 where the link is narrower or slower than both of its ends can.'),
   'dpu.pci.sriov.functions': gauge('{function}', 'Virtual functions that there are.', 'resource'),
   'dpu.pci.sriov.functions.limit': gauge('{function}', 'The most that there can be.', 'resource'),
 } as const satisfies Record<string, MetricDeclaration>

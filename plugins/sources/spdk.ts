@@ -5,23 +5,13 @@ import * as z from 'zod'
 import { PermanentError, defineSource, duration, messageOf } from '../contract/index.ts'
 import type { Attributes, Context, Detected, MetricDeclaration, Records } from '../contract/index.ts'
 import { Complaints } from '../protocols/complaints.ts'
+import { counter, level } from '../protocols/declared.ts'
 import { countOf, objectOf, objectsOf, textOf } from '../protocols/exact-json.ts'
 import type { JsonObject } from '../protocols/exact-json.ts'
 import { emitInGroups } from '../protocols/lines/batches.ts'
 import { selection, selects } from '../protocols/proc-selection.ts'
 import { ReadingWithStarts, Resets } from '../protocols/resets.ts'
 import { SpdkClient } from '../protocols/spdk/client.ts'
-
-const counter = (unit: string, description: string): MetricDeclaration => ({
-  kind: 'counter',
-  unit,
-  description,
-})
-const level = (unit: string, description: string): MetricDeclaration => ({
-  kind: 'updowncounter',
-  unit,
-  description,
-})
 
 const emits = {
   'dpu.spdk.up': level('1', '1 where the program answers, else 0.'),

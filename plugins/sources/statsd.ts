@@ -1,6 +1,8 @@
-// StatsD over UDP and Unix datagrams: lines are added up where they arrive, and what they add up to is emitted at each
+// StatsD over UDP, Unix datagrams and TCP: lines are added up where they arrive, and what they add up to is emitted at each
 // interval. Totals are cumulative, so a full buffer delays a reading and loses none of what it counted.
 import { isUtf8 } from 'node:buffer'
+import { createServer } from 'node:net'
+import type { AddressInfo } from 'node:net'
 import * as z from 'zod'
 import type { Records } from '../contract/batch.ts'
 import { defineSource } from '../contract/define.ts'
@@ -12,13 +14,16 @@ import { address, duration, size } from '../contract/settings.ts'
 import type { Address } from '../contract/settings.ts'
 import { ListenError, longestPath, receiveDatagrams } from '../protocols/native/index.ts'
 import type { DatagramListen, DatagramOptions, DatagramReceiver } from '../protocols/native/index.ts'
-import { loopback, printHost } from '../protocols/otlp/listen.ts'
+import { listenAll, loopback, printHost } from '../protocols/otlp/listen.ts'
 import { LogGroups } from '../protocols/records/log-groups.ts'
 import { MetricGroups } from '../protocols/records/metric-groups.ts'
-import { StatsdSeries, readEvent } from '../protocols/statsd/index.ts'
+import { StatsdSeries, StatsdStreams, readEvent } from '../protocols/statsd/index.ts'
+
+const longestIdleMs = 20 * 86_400_000
 
 const config = z.strictObject({
-  udp: address.optional().describe('UDP address. Without `udp` and `unix_datagram`: port 8125 of loopback.'),
+  udp: address.optional().describe('UDP address. Without any listener key: port 8125 of loopback.'),
+  tcp: address.optional().describe('TCP address, for lines that end with a newline.'),
   unix_datagram: z
     .string()
     .startsWith('/')
@@ -48,11 +53,17 @@ const config = z.strictObject({
     .refine((ms) => ms >= 1000, 'expected 1s or more')
     .prefault('1h')
     .describe('Series without a line for so long are forgotten; they begin anew when they come back.'),
-  receive_buffer: size.prefault('4MiB').describe('What the kernel may hold for each socket.'),
+  receive_buffer: size.prefault('4MiB').describe('What the kernel may hold for each socket of datagrams.'),
+  max_connections: z.int().min(1).max(10_000).default(256).describe('Most TCP connections at once.'),
+  idle_timeout: duration
+    .refine((ms) => ms >= 1000 && ms <= longestIdleMs, 'expected 1s to 20d')
+    .prefault('1d')
+    .describe('TCP connections that send nothing for so long are closed.'),
 })
 type Config = z.output<typeof config>
 
 const longestDatagram = 64 * 1024
+const longestLine = 8 * 1024
 /** Events that wait for the next reading. */
 const mostEvents = 5000
 const newline = 0x0a
@@ -70,19 +81,43 @@ async function run(config: Config, context: Context, emit: Emit, signal: AbortSi
   if (signal.aborted) return
   const intake = new StatsdIntake(config, context)
   const receiver = await openSockets(config, context, intake)
+  const streams = new StatsdStreams({
+    take: (bytes, start, end, wasCut) => intake.line(bytes, start, end, wasCut),
+    longest: longestLine,
+    mostConnections: config.max_connections,
+    idleMs: config.idle_timeout,
+    log: context.log,
+  })
   const emitAll = async (): Promise<void> => {
     await Promise.all(intake.reading().map((records) => emit(records)))
   }
   try {
-    context.ready(receiver.listen.map(urlOf).join(', '))
-    await Promise.race([context.clock.every(config.interval, signal, emitAll), receiver.failed])
+    const opened = (receiver?.listen ?? []).map(urlOf)
+    if (config.tcp !== undefined) opened.push(...(await openStreams(config.tcp, streams)))
+    context.ready(opened.join(', '))
+    const every = context.clock.every(config.interval, signal, emitAll)
+    await Promise.race([every, ...(receiver ? [receiver.failed] : [])])
   } finally {
-    await receiver.stop()
+    await Promise.all([streams.close(), receiver?.stop()])
     await emitAll().catch((error: unknown) => {
       // The program stops: nobody takes the last reading any more.
       if (codeOf(error) !== 'STOPPING') throw error
     })
   }
+}
+
+async function openStreams(at: Address, streams: StatsdStreams): Promise<string[]> {
+  const servers = await listenAll(
+    'StatsD',
+    [at],
+    createServer,
+    '--port-offset N or the address of the source',
+  )
+  for (const server of servers) streams.serve(server)
+  return servers.map((server) => {
+    const { address: host, port } = server.address() as AddressInfo
+    return `tcp://${printHost(host)}:${port}`
+  })
 }
 
 /** Adds datagrams up, and tells what they add up to. */
@@ -130,10 +165,19 @@ export class StatsdIntake {
     }
   }
 
+  /** Takes one line of a stream; one that was cut says something else than was meant. */
+  line(bytes: Buffer, start: number, end: number, wasCut: boolean): void {
+    if (!wasCut) return this.take(bytes, start, end, false)
+    this.#refuse('it is too long', bytes, start, end)
+  }
+
   #line(bytes: Buffer, start: number, end: number, nowMs: number): void {
     const isEvent = bytes[start] === underscore && (bytes[start + 1] === 0x65 || bytes[start + 2] === 0x63)
     const reason = isEvent ? this.#event(bytes, start, end) : this.#series.take(bytes, start, end, nowMs)
-    if (reason === undefined) return
+    if (reason !== undefined) this.#refuse(reason, bytes, start, end)
+  }
+
+  #refuse(reason: string, bytes: Buffer, start: number, end: number): void {
     this.#refused++
     this.#first ??= { reason, line: bytes.toString('utf8', start, Math.min(end, start + 100)) }
   }
@@ -194,8 +238,8 @@ async function openSockets(
   config: Config,
   context: Context,
   intake: StatsdIntake,
-): Promise<DatagramReceiver> {
-  const isDefault = config.udp === undefined && config.unix_datagram === undefined
+): Promise<DatagramReceiver | undefined> {
+  const isDefault = [config.udp, config.unix_datagram, config.tcp].every((one) => one === undefined)
   const udp: Address[] = config.udp
     ? [{ ...config.udp, host: config.udp.host || '0.0.0.0' }]
     : isDefault
@@ -214,6 +258,7 @@ async function openSockets(
     pause: () => undefined,
     dropped: (count) => context.dropped('resource', 'overflow', count),
   }
+  if (udp.length + unix.length === 0) return undefined
   try {
     return await receiveDatagrams({ ...options, listen: [...udp, ...unix] })
   } catch (error) {

@@ -1,21 +1,8 @@
 // The metrics of BMCs, whichever protocol they speak: names and units of OTel's hw.*, `dpu.*` where those lack one.
 import type { MetricDeclaration } from '../../contract/readings.ts'
+import { gauge, level, own } from '../declared.ts'
 
-export const gauge = (unit: string, description: string): MetricDeclaration => ({
-  kind: 'gauge',
-  unit,
-  description,
-})
-/** Semantic conventions have no name for it. */
-export const own = (unit: string, description: string): MetricDeclaration => ({
-  ...gauge(unit, description),
-  class: 'environment',
-})
-export const states = (description: string): MetricDeclaration => ({
-  kind: 'updowncounter',
-  unit: '1',
-  description,
-})
+export const states = (description: string): MetricDeclaration => level('1', description)
 
 export const sensorMetrics = {
   'hw.temperature': gauge('Cel', 'Temperature.'),

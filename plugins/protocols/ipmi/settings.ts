@@ -3,7 +3,8 @@ import * as z from 'zod'
 import { isDeviceId } from '../../contract/batch.ts'
 import type { MetricDeclaration } from '../../contract/readings.ts'
 import { duration, secret } from '../../contract/settings.ts'
-import { gauge, sensorMetrics } from '../bmc/metrics.ts'
+import { sensorMetrics } from '../bmc/metrics.ts'
+import { gauge } from '../declared.ts'
 import { selection } from '../proc-selection.ts'
 
 export const ipmiSettings = z

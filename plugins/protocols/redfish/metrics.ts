@@ -1,6 +1,7 @@
 // The metrics of the redfish source: those of every BMC, and what only Redfish tells.
 import type { MetricDeclaration } from '../../contract/readings.ts'
-import { gauge, own, sensorMetrics, states } from '../bmc/metrics.ts'
+import { sensorMetrics, states } from '../bmc/metrics.ts'
+import { gauge, own } from '../declared.ts'
 
 export const redfishMetrics = {
   ...sensorMetrics,

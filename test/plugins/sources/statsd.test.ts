@@ -1,6 +1,8 @@
 // The StatsD source on real sockets, and what its lines add up to.
 import { createSocket } from 'node:dgram'
+import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
+import { connect } from 'node:net'
 import { join } from 'node:path'
 import * as fc from 'fast-check'
 import { describe, expect, onTestFinished, test, vi } from 'vitest'
@@ -71,6 +73,34 @@ describe('the statsd source', () => {
     controller.abort()
     await running
     expect(collectPoints(received).at(-1)?.value).toBe(7)
+  })
+
+  test('takes lines over TCP in whatever pieces they come, and refuses one that is too long', async () => {
+    const context = testContext()
+    const received: Records[] = []
+    const controller = new AbortController()
+    const source = statsd.create(statsd.config.parse({ tcp: '127.0.0.1:0', max_connections: 1 }), context)
+    const running = source.run(async (records) => void received.push(records), controller.signal)
+    onTestFinished(() => controller.abort())
+    const port = Number(/^tcp:\/\/127\.0\.0\.1:(\d+)$/.exec(await context.whenReady)?.[1])
+    const first = connect(port, '127.0.0.1')
+    await once(first, 'connect')
+    const second = connect(port, '127.0.0.1')
+    await Promise.all([once(second, 'close'), once(second, 'connect')])
+    for (const piece of ['a:1|c\na:', '2|', 'c\r\n', `${'x'.repeat(10_000)}:1|c\na:4|c`]) {
+      first.write(piece)
+      await new Promise(setImmediate)
+    }
+    first.end()
+    await once(first, 'close')
+    controller.abort()
+    await running
+    expect(collectPoints(received)).toMatchObject([{ name: 'a', value: 7 }])
+    expect(context.drops).toMatchObject([{ reason: 'invalid', count: 1 }])
+    expect(context.logged.map(({ message }) => message)).toEqual([
+      'connection refused: there are too many',
+      'StatsD lines were refused',
+    ])
   })
 
   test('counters are totals since their first line, and are silent while nothing counts', () => {
