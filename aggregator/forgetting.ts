@@ -2,6 +2,7 @@
 // longer than anything of it is kept, and the store holds no row of it, its books are closed: the first one, the writer's
 // and the store's, in this order, so that a crash in between leaves nothing but totals that the next look closes. The first
 // is the ingest's, or on a shared journal that of whoever owns the partition.
+import { parseStreamKey } from '../plugins/contract/batch.ts'
 import type { Clock, Log } from '../plugins/contract/define.ts'
 import { messageOf } from '../plugins/contract/errors.ts'
 import type { Class } from '../plugins/contract/signal.ts'
@@ -69,6 +70,20 @@ export async function forgetSettled(options: ForgettingOptions, signal: AbortSig
   })
 }
 
+/** Streams of windows, which are in the writer's book alone. */
+function settledMade(
+  { writer, retentionMs }: ForgettingOptions,
+  nowMs: number,
+  isEmpty: (key: string) => boolean,
+): string[] {
+  const settled: string[] = []
+  for (const [key, { made, records }] of writer.streams) {
+    if (made?.records !== records || !isEmpty(key)) continue
+    if (made.lastMs <= nowMs - retentionMs[parseStreamKey(key).class] - graceMs) settled.push(key)
+  }
+  return settled
+}
+
 /** How many streams were forgotten. */
 export async function forgetOnce(options: ForgettingOptions): Promise<number> {
   const { books, writer, store, retentionMs, clock } = options
@@ -79,7 +94,7 @@ export async function forgetOnce(options: ForgettingOptions): Promise<number> {
     // What is lost stays in the books until somebody has looked.
     return kept === 0 && damaged.length === 0
   }
-  const settled: string[] = []
+  const settled = settledMade(options, nowMs, isEmpty)
   for (const [key, { class: name, held, lastSeenMs, records }] of books.accounts.entries()) {
     if (held > 0 || lastSeenMs > nowMs - retentionMs[name] - graceMs || !isEmpty(key)) continue
     const taken = writer.streams.get(key)
@@ -87,10 +102,14 @@ export async function forgetOnce(options: ForgettingOptions): Promise<number> {
     const filtered = Object.values(taken?.filtered ?? {}).reduce((sum, count) => sum + count, 0)
     if (records === (taken?.forwarded ?? 0) + stored + rejected + filtered) settled.push(key)
   }
+  const isKept = (key: string): boolean =>
+    writer.streams.get(key)?.made !== undefined && !settled.includes(key)
   const closed = new Set(await books.forget(settled))
   // Those too of which an earlier look closed the first book only.
   const left = [...new Set([...writer.streams.keys(), ...counts.keys()])]
-  const orphans = left.filter((key) => closed.has(key) || (books.isClosed(key) && isEmpty(key)))
+  const orphans = left.filter(
+    (key) => closed.has(key) || (books.isClosed(key) && isEmpty(key) && !isKept(key)),
+  )
   await writer.forget(orphans)
   await store.forget?.(orphans)
   return closed.size

@@ -127,7 +127,7 @@ export async function main(options: ProgramOptions): Promise<void> {
   const handover = shared && openHandover({ journal, shared, device, storeKeepsState, clock, log })
   // A journal of our own keeps what the store cannot in a table of its own.
   const keeper = storeKeepsState || shared ? undefined : journalKeeper(journal.table('dpulse_writer'))
-  const filter = config.filter && openWriterFilter(config.filter, { clock, log, maxBatchBytes: 8 * MiB })
+  const filter = openWriterFilter(config.filter ?? { rules: [] }, { clock, log, maxBatchBytes: 8 * MiB })
   const writer = await openWriter({
     keeper,
     filter,

@@ -21,6 +21,8 @@ export interface LinePlace {
   readonly header: Header
   /** Its number in the write. */
   readonly owner: number
+  /** Number of its first record in the batch. */
+  readonly first: number
   readonly arrivedLow: number
   readonly arrivedHigh: number
 }
@@ -174,7 +176,7 @@ export class LogLines {
     out.raw(
       this.#prefix(this.#attributes.service.length > 0 ? this.#attributes.service : this.#service, severity),
     )
-    integer(out, index, 0)
+    integer(out, place.first + index, 0)
     out.raw(names.severity)
     integer(out, severity, severity < 0 ? 0xffffffff : 0)
     out.byte(0x69)
