@@ -31,6 +31,8 @@ export interface WriterFilter {
   apply(header: Header, signal: Signal, value: Uint8Array, arrivedUnixNano: bigint): Filtered | undefined
   counts(): RuleCount[]
   readonly windows: FilterWindows
+  /** Those that rules give to records. */
+  readonly classes: readonly Class[]
 }
 
 /** Without rules it still ends the windows of those that there were. */
@@ -58,6 +60,7 @@ export function openWriterFilter(
 
   return {
     windows,
+    classes: filter.rules.flatMap((rule) => rule.class ?? []),
     counts: () => filter.counts(),
     apply(header, signal, value, arrivedUnixNano) {
       if (filter.rules.length === 0) return undefined

@@ -5,6 +5,7 @@
 import { parseStreamKey } from '../plugins/contract/batch.ts'
 import type { Clock, Log } from '../plugins/contract/define.ts'
 import { messageOf } from '../plugins/contract/errors.ts'
+import { classes } from '../plugins/contract/signal.ts'
 import type { Class } from '../plugins/contract/signal.ts'
 import type { Accounts } from './account.ts'
 import type { RunningHandover } from './handover.ts'
@@ -57,6 +58,16 @@ export interface ForgettingOptions {
   retentionMs: Readonly<Record<Class, number>>
   clock: Clock
   log: Log
+}
+
+/** How long rows of a stream may be there: those that the filter gave one of these classes are kept as such. */
+export function longestKept(
+  retentionMs: Readonly<Record<Class, number>>,
+  given: readonly Class[],
+): Readonly<Record<Class, number>> {
+  const longest = Math.max(0, ...given.map((name) => retentionMs[name]))
+  const entries = classes.map((name) => [name, Math.max(retentionMs[name], longest)] as const)
+  return Object.fromEntries(entries) as Record<Class, number> // one for each
 }
 
 /** Looks at once and then every hour, until aborted. */

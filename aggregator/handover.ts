@@ -7,7 +7,6 @@
 //      └──────────┘  once the store has them: one transaction for each partition, at most one a second
 import { parseStreamKey, streamKey } from '../plugins/contract/batch.ts'
 import type { Header } from '../plugins/contract/batch.ts'
-import type { Clock, Log } from '../plugins/contract/define.ts'
 import { messageOf } from '../plugins/contract/errors.ts'
 import type { Status } from '../plugins/protocols/topics.ts'
 import { Accounts } from './account.ts'
@@ -21,7 +20,6 @@ import type {
   Moves,
   PartitionSave,
   Position,
-  SharedJournal,
   SignalTopic,
   TableRow,
 } from './journal/journal.ts'

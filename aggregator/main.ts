@@ -24,7 +24,7 @@ import { loadConfig } from './config.ts'
 import { openDevices } from './devices.ts'
 import { openIngest } from './ingest.ts'
 import { startOtlpIngest } from './ingest-otlp.ts'
-import { forgetSettled, ownBooks, sharedBooks } from './forgetting.ts'
+import { forgetSettled, longestKept, ownBooks, sharedBooks } from './forgetting.ts'
 import { openHandover } from './handover.ts'
 import { followAccounts, followStreams } from './followed.ts'
 import { openJournal } from './journal/open.ts'
@@ -176,7 +176,7 @@ export async function main(options: ProgramOptions): Promise<void> {
         books: handover ? sharedBooks(handover, accounts, storeKeepsState) : ownBooks(ingest),
         writer,
         store,
-        retentionMs: config.store.retention,
+        retentionMs: longestKept(config.store.retention, filter.classes),
         clock,
         log,
       },
