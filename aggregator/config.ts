@@ -13,8 +13,7 @@ import { isPasswordHash } from '../plugins/contract/password.ts'
 import { address, duration, secret, size, tls } from '../plugins/contract/settings.ts'
 import { isBrokerUrl } from '../plugins/protocols/mqtt-url.ts'
 import { judge } from './config-rules.ts'
-import { checkFilter } from '../plugins/protocols/filter/index.ts'
-import { writerFilterSettings } from './filter.ts'
+import { checkFilter, filterSettings } from '../plugins/protocols/filter/index.ts'
 
 const listen = z.array(address)
 
@@ -244,9 +243,11 @@ export const aggregatorConfig = z.strictObject({
     })
     .prefault({})
     .describe('Queryable history.'),
-  filter: writerFilterSettings
+  filter: filterSettings
     .optional()
-    .describe('Rules over what is stored, as in the filter of a collector, but for windows and classes.'),
+    .describe(
+      'Rules over what is stored, as in the filter of a collector. Windows go by the time of readings.',
+    ),
   metrics: z
     .strictObject({
       interval: duration.prefault('15s').describe('Between exports of the own metrics.'),

@@ -2,6 +2,7 @@
 // the owners of all partitions write, so that any of them answers for all.
 import { Accounts } from './account.ts'
 import type { JournalTable } from './journal/journal.ts'
+import { isWindowRow } from './window-rows.ts'
 import { decodeStream } from './written.ts'
 import type { WrittenStream } from './written.ts'
 
@@ -20,6 +21,7 @@ export function followAccounts(table: JournalTable): Accounts {
 export function followStreams(table: JournalTable): ReadonlyMap<string, WrittenStream> {
   const streams = new Map<string, WrittenStream>()
   const take = (key: string, row: Uint8Array | undefined): void => {
+    if (isWindowRow(key)) return
     if (row) streams.set(key, decodeStream(row))
     else streams.delete(key)
   }

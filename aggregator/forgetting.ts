@@ -2,8 +2,10 @@
 // longer than anything of it is kept, and the store holds no row of it, its books are closed: the first one, the writer's
 // and the store's, in this order, so that a crash in between leaves nothing but totals that the next look closes. The first
 // is the ingest's, or on a shared journal that of whoever owns the partition.
+import { parseStreamKey } from '../plugins/contract/batch.ts'
 import type { Clock, Log } from '../plugins/contract/define.ts'
 import { messageOf } from '../plugins/contract/errors.ts'
+import { classes } from '../plugins/contract/signal.ts'
 import type { Class } from '../plugins/contract/signal.ts'
 import type { Accounts } from './account.ts'
 import type { RunningHandover } from './handover.ts'
@@ -58,6 +60,16 @@ export interface ForgettingOptions {
   log: Log
 }
 
+/** How long rows of a stream may be there: those that the filter gave one of these classes are kept as such. */
+export function longestKept(
+  retentionMs: Readonly<Record<Class, number>>,
+  given: readonly Class[],
+): Readonly<Record<Class, number>> {
+  const longest = Math.max(0, ...given.map((name) => retentionMs[name]))
+  const entries = classes.map((name) => [name, Math.max(retentionMs[name], longest)] as const)
+  return Object.fromEntries(entries) as Record<Class, number> // one for each
+}
+
 /** Looks at once and then every hour, until aborted. */
 export async function forgetSettled(options: ForgettingOptions, signal: AbortSignal): Promise<void> {
   await options.clock.every(hourMs, signal, async () => {
@@ -67,6 +79,20 @@ export async function forgetSettled(options: ForgettingOptions, signal: AbortSig
       if (!signal.aborted) options.log.error('settled streams not forgotten', { error: messageOf(error) })
     }
   })
+}
+
+/** Streams of windows, which are in the writer's book alone. */
+function settledMade(
+  { writer, retentionMs }: ForgettingOptions,
+  nowMs: number,
+  isEmpty: (key: string) => boolean,
+): string[] {
+  const settled: string[] = []
+  for (const [key, { made, records }] of writer.streams) {
+    if (made?.records !== records || !isEmpty(key)) continue
+    if (made.lastMs <= nowMs - retentionMs[parseStreamKey(key).class] - graceMs) settled.push(key)
+  }
+  return settled
 }
 
 /** How many streams were forgotten. */
@@ -79,7 +105,7 @@ export async function forgetOnce(options: ForgettingOptions): Promise<number> {
     // What is lost stays in the books until somebody has looked.
     return kept === 0 && damaged.length === 0
   }
-  const settled: string[] = []
+  const settled = settledMade(options, nowMs, isEmpty)
   for (const [key, { class: name, held, lastSeenMs, records }] of books.accounts.entries()) {
     if (held > 0 || lastSeenMs > nowMs - retentionMs[name] - graceMs || !isEmpty(key)) continue
     const taken = writer.streams.get(key)
@@ -87,10 +113,14 @@ export async function forgetOnce(options: ForgettingOptions): Promise<number> {
     const filtered = Object.values(taken?.filtered ?? {}).reduce((sum, count) => sum + count, 0)
     if (records === (taken?.forwarded ?? 0) + stored + rejected + filtered) settled.push(key)
   }
+  const isKept = (key: string): boolean =>
+    writer.streams.get(key)?.made !== undefined && !settled.includes(key)
   const closed = new Set(await books.forget(settled))
   // Those too of which an earlier look closed the first book only.
   const left = [...new Set([...writer.streams.keys(), ...counts.keys()])]
-  const orphans = left.filter((key) => closed.has(key) || (books.isClosed(key) && isEmpty(key)))
+  const orphans = left.filter(
+    (key) => closed.has(key) || (books.isClosed(key) && isEmpty(key) && !isKept(key)),
+  )
   await writer.forget(orphans)
   await store.forget?.(orphans)
   return closed.size

@@ -7,7 +7,6 @@
 //      └──────────┘  once the store has them: one transaction for each partition, at most one a second
 import { parseStreamKey, streamKey } from '../plugins/contract/batch.ts'
 import type { Header } from '../plugins/contract/batch.ts'
-import type { Clock, Log } from '../plugins/contract/define.ts'
 import { messageOf } from '../plugins/contract/errors.ts'
 import type { Status } from '../plugins/protocols/topics.ts'
 import { Accounts } from './account.ts'
@@ -21,54 +20,11 @@ import type {
   Moves,
   PartitionSave,
   Position,
-  SharedJournal,
   SignalTopic,
   TableRow,
 } from './journal/journal.ts'
-
-export interface HandoverOptions {
-  journal: Journal
-  shared: SharedJournal
-  /** The aggregator's own device: that of foreign records without `host.id`. */
-  device: string
-  /** The store keeps the writer's rows in its own transaction; then the journal need not. */
-  storeKeepsState: boolean
-  clock: Clock
-  log: Log
-}
-
-/** What the writer asks when its journal is shared. */
-export interface Handover {
-  /** Reads the journal; every entry has a header. */
-  read: Journal['read']
-  /** Where to read on, and the rows that the owner before left; `forgotten` are streams that are not ours any more. */
-  move(
-    moves: Moves,
-    position: Position,
-  ): { position: Position; streams: GainedPartition['streams']; forgotten: string[] }
-  /**
-   * The store has all before `position`. Answers which streams may be counted as written. Where writing twice changes
-   * nothing, the journal hears of it within a second: an owner that dies repeats what its successor cannot know.
-   */
-  save(position: Position, rows: ReadonlyMap<string, Uint8Array>): Promise<(key: string) => boolean>
-}
-
-export interface RunningHandover extends Handover {
-  /** The accounts of what is ours. */
-  readonly accounts: Accounts
-  readonly counters: Readonly<{ foreign: number; unreadable: number; unaccounted: number }>
-  /** What a birth says of earlier sessions; every owner hears it through the journal. */
-  onStatus(status: Status): void
-  /**
-   * Closes the books of streams that are ours and of which nothing is on its way: account and row of the writer in one
-   * transaction of their partition. Answers which those were.
-   */
-  forget(keys: readonly string[]): Promise<string[]>
-  /** Saves what has changed, now and then, until aborted. */
-  run(signal: AbortSignal): Promise<void>
-  /** Saves whatever is not saved yet. */
-  flush(): Promise<void>
-}
+import type { Handover, HandoverOptions, RunningHandover } from './owner.ts'
+import { deviceOfRow, isWindowRow } from './window-rows.ts'
 
 interface Pending {
   topic: SignalTopic
@@ -84,7 +40,7 @@ interface Owned {
   /** What is not saved yet: the position moved, accounts changed, and rows of the writer. */
   isMoved: boolean
   dirty: Set<string>
-  rows: Map<string, Uint8Array>
+  rows: Map<string, Uint8Array | undefined>
   foreign: ForeignStreams
 }
 
@@ -97,6 +53,8 @@ const saveMs = 1000
 const never = new AbortController().signal
 /** Of one aggregator: devices times classes times sessions that are remembered. */
 const streamLimit = 1_000_000
+
+export type { Handover, HandoverOptions, RunningHandover }
 
 export function openHandover(options: HandoverOptions): RunningHandover {
   return new PartitionHandover(options)
@@ -141,13 +99,28 @@ class PartitionHandover implements RunningHandover {
       Object.assign(next, one.position)
       streams.push(...one.streams)
     }
-    return { position: next, streams, forgotten }
+    const moved = new Set([...lost, ...gained.map(({ partition }) => partition)])
+    const { shared } = this.#options
+    return {
+      position: next,
+      streams,
+      forgotten,
+      isMoved: (device) => moved.has(shared.partitionOf(device)),
+    }
   }
 
-  async save(position: Position, rows: ReadonlyMap<string, Uint8Array>): Promise<(key: string) => boolean> {
+  async save(...[position, rows, urgent]: Parameters<Handover['save']>): Promise<(key: string) => boolean> {
     const { storeKeepsState, clock } = this.#options
     for (const [partition, owned] of this.#owned) this.#advance(partition, owned, position)
-    for (const [key, row] of storeKeepsState ? [] : rows) this.#ownerOf(key)?.rows.set(key, row)
+    for (const [key, row] of storeKeepsState ? [] : rows) {
+      const owned = this.#ownerOf(key)
+      owned?.rows.set(key, row)
+      if (!isWindowRow(key)) owned?.streams.add(key)
+    }
+    if (urgent) {
+      const kept = await this.#save()
+      return (key) => storeKeepsState || kept.has(this.#partitionOf(key))
+    }
     const leftMs = storeKeepsState ? 0 : this.#nextMs - clock.elapsedMs()
     // A store that keeps the rows itself must not be ahead of the accounts for long.
     if (leftMs <= 0) await this.flush()
@@ -184,7 +157,7 @@ class PartitionHandover implements RunningHandover {
       const pending = new Set(
         [...this.#owned.values()].flatMap((owned) => owned.pending.map(({ key }) => key)),
       )
-      const settled = Map.groupBy(keys, (key) => (isMoving(key) ? undefined : this.#partitions.get(key)))
+      const settled = Map.groupBy(keys, (key) => (isMoving(key) ? undefined : this.#partitionOf(key)))
       const states: PartitionSave[] = []
       for (const [partition, some] of settled) {
         const owned = partition === undefined ? undefined : this.#owned.get(partition)
@@ -204,20 +177,29 @@ class PartitionHandover implements RunningHandover {
     await this.#options.clock.every(saveMs, signal, () => this.flush())
   }
 
-  flush(): Promise<void> {
+  async flush(): Promise<void> {
+    await this.#save()
+  }
+
+  /** Answers which partitions have all that there was to save. */
+  #save(): Promise<ReadonlySet<number>> {
     return this.#exclusive(async () => {
       const { clock, shared } = this.#options
       this.#isDue = false
       const began = clock.elapsedMs()
       const states: PartitionSave[] = []
+      const settled = new Set(this.#owned.keys())
       for (const [partition, owned] of this.#owned) {
         const { isMoved, dirty, rows } = owned
-        if (isMoved || dirty.size > 0 || rows.size > 0) states.push(this.#unsaved(partition, owned))
+        if (!isMoved && dirty.size === 0 && rows.size === 0) continue
+        states.push(this.#unsaved(partition, owned))
+        settled.delete(partition)
       }
       // What is not kept is told as lost by the next read, and all of its partition forgotten then.
-      if (states.length > 0) await shared.save(states)
+      if (states.length > 0) for (const partition of await shared.save(states)) settled.add(partition)
       const now = clock.elapsedMs()
       this.#nextMs = now + Math.min(saveMs, (now - began) * (1 / saveShare - 1))
+      return settled
     })
   }
 
@@ -235,8 +217,13 @@ class PartitionHandover implements RunningHandover {
     return mine
   }
 
-  #ownerOf(stream: string): Owned | undefined {
-    return this.#owned.get(this.#partitions.get(stream) ?? -1)
+  /** Of a stream or of another row of the writer. */
+  #ownerOf(key: string): Owned | undefined {
+    return this.#owned.get(this.#partitionOf(key))
+  }
+
+  #partitionOf(key: string): number {
+    return this.#partitions.get(key) ?? this.#options.shared.partitionOf(deviceOfRow(key))
   }
 
   /** Takes into the accounts what of a partition came before `position`. */
@@ -305,7 +292,7 @@ class PartitionHandover implements RunningHandover {
     return batches.map(({ header, bytes }) => ({ header, value: bytes }))
   }
 
-  #gain({ partition, position, accounts }: GainedPartition): void {
+  #gain({ partition, position, accounts, streams }: GainedPartition): void {
     this.#forget(partition)
     const { device, log } = this.#options
     const damaged = new Set(this.accounts.load(accounts))
@@ -324,6 +311,8 @@ class PartitionHandover implements RunningHandover {
       owned.streams.add(key)
       this.#partitions.set(key, partition)
     }
+    // What windows made has no account.
+    for (const [key] of streams) if (!isWindowRow(key)) owned.streams.add(key)
     this.#owned.set(partition, owned)
     for (const [key, value] of this.#options.journal.table('dpulse_registry').entries()) {
       if (key.startsWith(birthKey)) this.#bear(parseBirth(value), partition)
@@ -331,7 +320,7 @@ class PartitionHandover implements RunningHandover {
   }
 
   #close(key: string): void {
-    const owned = this.#owned.get(this.#partitions.get(key) ?? -1)
+    const owned = this.#ownerOf(key)
     owned?.streams.delete(key)
     owned?.foreign.forget(key)
     this.accounts.forget(key)

@@ -129,6 +129,7 @@ export function openLedger(options: LedgerOptions): RunningLedger {
       compare()
       const keys = new Set<string>(counted.keys())
       for (const [key] of book.entries()) keys.add(key)
+      for (const [key, { made }] of writer.streams) if (made) keys.add(key)
       // Once the writer has all that the journal holds, nothing is on the way between the two.
       const caughtUp = passed(journal.end())
       const streams: StreamAccount[] = []
@@ -192,8 +193,10 @@ export function accountOf(key: string, evidence: Evidence): StreamAccount {
   const id = parseStreamKey(key)
   const forwarded = written?.forwarded ?? 0
   const processed = written?.records ?? 0
-  const acknowledged = Math.max(0, (known?.records ?? 0) - forwarded)
-  const produced = Math.max(0, (known?.produced ?? 0) - forwarded)
+  // What windows made nobody announced: they are its producer.
+  const made = written?.made
+  const acknowledged = made?.records ?? Math.max(0, (known?.records ?? 0) - forwarded)
+  const produced = made?.records ?? Math.max(0, (known?.produced ?? 0) - forwarded)
   const dropped: Record<string, number> = { ...known?.dropped }
   const told = total(dropped)
   for (const [reason, number] of Object.entries(written?.filtered ?? {})) {
@@ -203,7 +206,7 @@ export function accountOf(key: string, evidence: Evidence): StreamAccount {
   if (rejected > 0) dropped.rejected = (dropped.rejected ?? 0) + rejected
   const unsent = Math.max(0, produced - told - acknowledged)
   const unknown = ended ? Math.max(0, unsent - (known?.held ?? 0)) : 0
-  const unwritten = caughtUp ? 0 : Math.max(0, acknowledged - processed)
+  const unwritten = caughtUp && !made ? 0 : Math.max(0, acknowledged - processed)
   const inFlight = unsent - unknown + unwritten
   const stored = count?.stored ?? 0
   const absentRanges = [
@@ -221,7 +224,7 @@ export function accountOf(key: string, evidence: Evidence): StreamAccount {
     stored,
     inFlight,
     dropped,
-    lastSeq: known?.lastSeq ?? 0,
+    lastSeq: known?.lastSeq ?? made?.batches ?? 0,
     missing: joined(absentRanges),
     unknown,
     balanced: !broken && produced === stored + total(dropped) + inFlight + unknown,

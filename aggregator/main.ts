@@ -24,7 +24,7 @@ import { loadConfig } from './config.ts'
 import { openDevices } from './devices.ts'
 import { openIngest } from './ingest.ts'
 import { startOtlpIngest } from './ingest-otlp.ts'
-import { forgetSettled, ownBooks, sharedBooks } from './forgetting.ts'
+import { forgetSettled, longestKept, ownBooks, sharedBooks } from './forgetting.ts'
 import { openHandover } from './handover.ts'
 import { followAccounts, followStreams } from './followed.ts'
 import { openJournal } from './journal/open.ts'
@@ -127,7 +127,7 @@ export async function main(options: ProgramOptions): Promise<void> {
   const handover = shared && openHandover({ journal, shared, device, storeKeepsState, clock, log })
   // A journal of our own keeps what the store cannot in a table of its own.
   const keeper = storeKeepsState || shared ? undefined : journalKeeper(journal.table('dpulse_writer'))
-  const filter = config.filter && openWriterFilter(config.filter, { clock, log, maxBatchBytes: 8 * MiB })
+  const filter = openWriterFilter(config.filter ?? { rules: [] }, { clock, log, maxBatchBytes: 8 * MiB })
   const writer = await openWriter({
     keeper,
     filter,
@@ -176,7 +176,7 @@ export async function main(options: ProgramOptions): Promise<void> {
         books: handover ? sharedBooks(handover, accounts, storeKeepsState) : ownBooks(ingest),
         writer,
         store,
-        retentionMs: config.store.retention,
+        retentionMs: longestKept(config.store.retention, filter.classes),
         clock,
         log,
       },

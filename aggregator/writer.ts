@@ -9,12 +9,13 @@ import { RetryableError, messageOf } from '../plugins/contract/errors.ts'
 import type { Class, Dropped, Signal } from '../plugins/contract/signal.ts'
 import type { WriterFilter } from './filter.ts'
 import type { Handover } from './handover.ts'
-import { IntervalSet } from './intervals.ts'
 import { signalTopics } from './journal/journal.ts'
 import type { Journal, JournalDamage, JournalEntry, JournalRead, Moves, Position } from './journal/journal.ts'
 import type { StateKeeper } from './store/keeper.ts'
 import type { Store, StoreBatch, StoreReceipt } from './store/store.ts'
-import { added, copyOf, decodeStream, rowsOf } from './written.ts'
+import { isWindowRow } from './window-rows.ts'
+import type { WindowStep } from './windows.ts'
+import { added, decodeStream, opened, rowsOf } from './written.ts'
 import type { WrittenStream } from './written.ts'
 
 export interface WriterOptions {
@@ -103,7 +104,8 @@ export async function openWriter(options: WriterOptions): Promise<Writer> {
   const groupEntries = Math.ceil(groupRecords / 100)
   const loaded = await (keeper ?? store).load()
   const streams = new Map<string, WrittenStream>()
-  for (const [key, row] of loaded.streams) streams.set(key, decodeStream(row))
+  const windows = filter?.windows
+  takeUp(loaded.streams)
   // A shared journal says itself where to read on.
   let position: Position = handover ? {} : loaded.position
   const damage: JournalDamage[] = []
@@ -119,6 +121,15 @@ export async function openWriter(options: WriterOptions): Promise<Writer> {
   let turn: Promise<unknown> = Promise.resolve()
   /** Of the limits of a group, as much as the store has lately been able to commit in the time that it should take. */
   let portion = 0.1
+
+  /** Ends a wait for the journal: there is something to do for the windows. */
+  let wake = new AbortController()
+
+  function takeUp(rows: Iterable<readonly [string, Uint8Array]>): void {
+    const all = [...rows]
+    for (const [key, row] of all) if (!isWindowRow(key)) streams.set(key, decodeStream(row))
+    windows?.restore(all)
+  }
 
   /** Runs one after the other whatever touches the store's newest commit. */
   function exclusive<T>(task: () => Promise<T>): Promise<T> {
@@ -158,14 +169,15 @@ export async function openWriter(options: WriterOptions): Promise<Writer> {
       own.add(header.seq)
       const signal = signalOf[entry.topic] ?? 'logs'
       const isKept = signal !== 'traces' && header.count > 0
-      const left = isKept ? filter?.apply(header, signal, entry.value) : undefined
+      const { value, arrivedUnixNano } = entry
+      const left = isKept ? filter?.apply(header, signal, value, arrivedUnixNano) : undefined
       group.headers.push({ header, key, signal, ...(left && { dropped: left.dropped }) })
       group.records += header.count
       if (isPrecious(header.class)) group.isPrecious = true
-      if (!isKept || left?.header.count === 0) continue
+      if (!isKept) continue
       // As it lies in the journal: the store's thread opens it, and fewer bytes are handed over.
-      const { arrivedUnixNano } = entry
-      group.batches.push({ header, signal, value: entry.value, arrivedUnixNano, ...left })
+      if (!left) group.batches.push({ header, signal, value, arrivedUnixNano })
+      else for (const part of left.parts) group.batches.push({ signal, arrivedUnixNano, ...part })
     }
   }
 
@@ -173,20 +185,26 @@ export async function openWriter(options: WriterOptions): Promise<Writer> {
   function advance(group: Group): Map<string, WrittenStream> {
     const changed = new Map<string, WrittenStream>()
     for (const { header, key, signal, dropped } of group.headers) {
-      let stream = changed.get(key)
-      if (!stream) {
-        const old = streams.get(key)
-        stream = old
-          ? { ...old, seen: copyOf(old.seen) }
-          : { seen: new IntervalSet(), records: 0, forwarded: 0 }
-        changed.set(key, stream)
-      }
+      const stream = opened(streams, changed, key)
       stream.seen.add(header.seq)
       if (signal === 'traces') stream.forwarded += header.count
       else stream.records += header.count
       if (dropped) stream.filtered = added(stream.filtered, dropped)
     }
     return changed
+  }
+
+  /** What windows make is counted when it is kept, and as written when it is given to the store. */
+  function advanceMade({ made, store: given }: WindowStep, changed: Map<string, WrittenStream>): void {
+    const lastMs = Number(clock.nowUnixNano() / 1_000_000n)
+    for (const { stream: key, batch } of made) {
+      const { seq: batches, produced: records } = batch.header
+      opened(streams, changed, key).made = { batches, records, lastMs }
+    }
+    for (const { stream: key, batch } of given) {
+      const stream = opened(streams, changed, key)
+      if (stream.seen.add(batch.header.seq)) stream.records += batch.header.count
+    }
   }
 
   /** Adds what the store took to what it had of each stream before. */
@@ -210,20 +228,28 @@ export async function openWriter(options: WriterOptions): Promise<Writer> {
   }
 
   async function commit(group: Group, signal: AbortSignal): Promise<void> {
+    // Before anything is awaited: what is read meanwhile goes into windows too, and belongs to the next commit.
     const changed = advance(group)
-    const state = { position: group.next, streams: rowsOf(changed) }
+    const step = windows?.step((key) => streams.get(key)?.made)
+    if (step) advanceMade(step, changed)
+    const batches = [...group.batches, ...(step?.store ?? []).map(({ batch }) => batch)]
+    const rows = (): Map<string, Uint8Array | undefined> =>
+      new Map([...rowsOf(changed), ...(step?.rows ?? [])])
+    const state = { position: group.next, streams: rows() }
     for (let attempt = 0; ; attempt++) {
       const began = clock.elapsedMs()
       try {
         await exclusive(async () => {
-          const receipts = await store.write(group.batches, state)
-          if (store.keepsState === false) confirm(changed, group.batches, receipts)
-          const rows = store.keepsState === false ? rowsOf(changed) : state.streams
-          await keeper?.save({ position: group.next, streams: rows })
-          const isOurs = await handover?.save(group.next, rows)
+          const receipts = await store.write(batches, state)
+          if (store.keepsState === false) confirm(changed, batches, receipts)
+          const kept = store.keepsState === false ? rows() : state.streams
+          await keeper?.save({ position: group.next, streams: kept })
+          const isOurs = await handover?.save(group.next, kept, step !== undefined && step.made.length > 0)
           for (const [key, stream] of changed) if (isOurs?.(key) ?? true) streams.set(key, stream)
+          if (step) windows?.kept(step, isOurs ?? (() => true))
           position = group.next
         })
+        if (windows?.dueInMs() === 0) wake.abort()
         counters.commits++
         counters.commitMs += clock.elapsedMs() - began
         adapt(clock.elapsedMs() - began, group)
@@ -271,7 +297,7 @@ export async function openWriter(options: WriterOptions): Promise<Writer> {
       next: from,
     }
     const began = clock.elapsedMs()
-    let patience = signal
+    let patience = waiting(signal)
     for (;;) {
       const most = { entries: Math.ceil(groupEntries * portion), bytes: Math.ceil(groupBytes * portion) }
       take(group, await source.read(group.next, most, patience), before)
@@ -281,6 +307,15 @@ export async function openWriter(options: WriterOptions): Promise<Writer> {
       if (group.moved || signal.aborted || isFull || left <= 0 || isSmall || group.isPrecious) return group
       patience = AbortSignal.any([signal, AbortSignal.timeout(Math.ceil(left))])
     }
+  }
+
+  /** Until there is something to do for the windows. */
+  function waiting(signal: AbortSignal): AbortSignal {
+    if (!windows) return signal
+    wake = new AbortController()
+    const dueInMs = windows.dueInMs()
+    if (dueInMs === undefined) return AbortSignal.any([signal, wake.signal])
+    return AbortSignal.any([signal, wake.signal, AbortSignal.timeout(Math.ceil(dueInMs))])
   }
 
   /** A little of what came while the group waited for the one before it: the journal gives the most precious first. */
@@ -298,7 +333,8 @@ export async function openWriter(options: WriterOptions): Promise<Writer> {
     if (!moved) return
     position = moved.position
     for (const key of moved.forgotten) if (store.keepsState === false) streams.delete(key)
-    for (const [key, row] of moved.streams) streams.set(key, decodeStream(row))
+    if (store.keepsState === false) windows?.forget(moved.isMoved)
+    takeUp(moved.streams)
   }
 
   async function run(signal: AbortSignal): Promise<void> {
@@ -317,7 +353,8 @@ export async function openWriter(options: WriterOptions): Promise<Writer> {
           before = undefined
           continue
         }
-        if (group.headers.length === 0 && samePosition(group.next, position)) continue
+        const isIdle = group.headers.length === 0 && windows?.dueInMs() !== 0
+        if (isIdle && samePosition(group.next, position)) continue
         before = group
         committing = commit(group, signal).then(() => journal.stored(group.next))
         // A failure is met at the next turn or at the end; until then nobody may call it unhandled.

@@ -1,9 +1,18 @@
-// What the writer has taken of each stream: the rows that the store's commit keeps with the position.
+// What the writer has taken of each stream, and what windows made: the rows that the store's commit keeps with the
+// position.
 import { dropReasons } from '../plugins/contract/signal.ts'
 import type { Dropped } from '../plugins/contract/signal.ts'
 import { Reader, Writer as Encoder } from '../plugins/contract/wire.ts'
 import { IntervalSet } from './intervals.ts'
 import type { StoreReceipt } from './store/store.ts'
+
+/** What windows have made, stored or not yet. */
+export interface MadeTotals {
+  readonly batches: number
+  readonly records: number
+  /** When the newest was made. */
+  readonly lastMs: number
+}
 
 /** What the writer has taken of a stream, as the store's last commit has it. */
 export interface WrittenStream {
@@ -16,12 +25,24 @@ export interface WrittenStream {
   confirmed?: StoreReceipt
   /** What the filter dropped of `records`, by reason. */
   filtered?: Dropped
+  /** Of a stream that the filter's windows made. */
+  made?: MadeTotals
 }
 
-export const copyOf = (set: IntervalSet): IntervalSet => {
-  const copy = new IntervalSet()
-  copy.merge(set)
-  return copy
+/** A stream among those that a commit changes: a copy of what was committed, so that a failure leaves no trace. */
+export function opened(
+  committed: ReadonlyMap<string, WrittenStream>,
+  changed: Map<string, WrittenStream>,
+  key: string,
+): WrittenStream {
+  const known = changed.get(key)
+  if (known) return known
+  const old = committed.get(key)
+  const seen = new IntervalSet()
+  if (old) seen.merge(old.seen)
+  const stream: WrittenStream = { records: 0, forwarded: 0, ...old, seen }
+  changed.set(key, stream)
+  return stream
 }
 
 export const rowsOf = (streams: ReadonlyMap<string, WrittenStream>): Map<string, Uint8Array> =>
@@ -38,10 +59,12 @@ export function added(sum: Dropped | undefined, more: Dropped): Dropped {
 
 /** No count of records gets there: what follows is what the filter dropped. */
 const filteredMark = 2 ** 52
+/** And here what windows made. */
+const madeMark = 2 ** 52 + 1
 
-// A row: records, forwarded, then the set; then what the filter dropped, and what was confirmed, where it is known by
-// receipts.
-function encodeStream({ seen, records, forwarded, confirmed, filtered }: WrittenStream): Uint8Array {
+// A row: records, forwarded, then the set; then what the filter dropped, what windows made, and what was confirmed, where it
+// is known by receipts.
+function encodeStream({ seen, records, forwarded, confirmed, filtered, made }: WrittenStream): Uint8Array {
   const out = new Encoder(64)
   out.varint(records)
   out.varint(forwarded)
@@ -55,6 +78,7 @@ function encodeStream({ seen, records, forwarded, confirmed, filtered }: Written
     out.varint(totals.length)
     for (const pair of totals) for (const number of pair) out.varint(number)
   }
+  if (made) for (const number of [madeMark, made.batches, made.records, made.lastMs]) out.varint(number)
   if (confirmed) {
     out.varint(confirmed.stored)
     out.varint(confirmed.rejected)
@@ -76,6 +100,11 @@ export function decodeStream(row: Uint8Array): WrittenStream {
       const total = reader.varint()
       if (reason) stream.filtered[reason] = total
     }
+    if (reader.done) return stream
+    next = reader.varint()
+  }
+  if (next === madeMark) {
+    stream.made = { batches: reader.varint(), records: reader.varint(), lastMs: reader.varint() }
     if (reader.done) return stream
     next = reader.varint()
   }

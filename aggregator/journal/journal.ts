@@ -59,6 +59,8 @@ export interface JournalTable {
   entries(): IterableIterator<[string, Uint8Array]>
   /** Resolves when on disk. Undefined deletes. */
   set(key: string, value: Uint8Array | undefined): Promise<void>
+  /** At once and in this order: after a crash the first of them may be there. Only where nobody shares the journal. */
+  setAll?(rows: readonly TableRow[]): Promise<void>
   /** Hears of each change, whoever made it; only where several share the journal. */
   watch?(listener: (key: string, value: Uint8Array | undefined) => void): void
 }

@@ -114,6 +114,13 @@ function openTable(log: Log, name: string): JournalTable {
         throw failure(error)
       }
     },
+    async setAll(rows) {
+      try {
+        await log.commit({ set: rows.map(([key, value]) => ({ table: name, key, value })) })
+      } catch (error) {
+        throw failure(error)
+      }
+    },
   }
 }
 

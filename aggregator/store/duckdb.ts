@@ -173,15 +173,16 @@ class WorkerStore implements DuckStore {
 function pack(batches: readonly StoreBatch[], { position, streams }: WriterState): WriteRequest {
   const values = new Uint8Array(batches.reduce((sum, { value }) => sum + value.length, 0))
   let offset = 0
-  const heads = batches.map(({ header, signal, value, arrivedUnixNano }) => {
+  const heads = batches.map(({ header, signal, value, arrivedUnixNano, ...part }) => {
     values.set(value, offset)
     offset += value.length
-    const { device, class: name, seq, count } = header
+    const { device, seq, count } = header
     return {
       stream: streamKey(header),
       device,
-      class: name,
+      class: part.class ?? header.class,
       seq,
+      first: part.first ?? 0,
       count,
       signal,
       arrivedUnixNano,

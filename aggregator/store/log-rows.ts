@@ -19,6 +19,8 @@ export interface BatchPlace {
   readonly device: number
   readonly stream: number
   readonly seq: number
+  /** Number of its first record in the batch. */
+  readonly first: number
   /** Records that the header announces. */
   readonly count: number
   readonly arrivedLow: number
@@ -180,7 +182,7 @@ export class LogRows extends Rows {
     this.#flags[row] = cursor.flags
     this.#stream[row] = place.stream
     setSeq(this.#seq, row, place.seq)
-    this.#idx[row] = index
+    this.#idx[row] = place.first + index
   }
 
   /** Sets the times of a row; true where the claimed one is suspect. */

@@ -9,6 +9,8 @@ export interface WriteBatch {
   readonly device: string
   readonly class: Class
   readonly seq: number
+  /** Number of its first record in the batch. */
+  readonly first: number
   readonly count: number
   readonly signal: 'logs' | 'metrics'
   readonly arrivedUnixNano: bigint

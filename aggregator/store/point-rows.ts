@@ -107,7 +107,7 @@ export class PointRows extends Rows {
     this.#start[row * 2 + 1] = cursor.startHigh
     this.#stream[row] = place.stream
     setSeq(this.#seq, row, place.seq)
-    this.#idx[row] = index
+    this.#idx[row] = place.first + index
     this.#flags[row] = cursor.flags
     return true
   }

@@ -1,11 +1,19 @@
 // The store: queryable history. DuckDB by default, InfluxDB at scale; nothing above this interface knows which.
 import type { Header } from '../../plugins/contract/batch.ts'
+import type { Class } from '../../plugins/contract/signal.ts'
 import type { Position } from '../journal/journal.ts'
 import type { Queries } from '../query.ts'
 
-/** A batch that the writer wants stored: de-duplicated, with its header believed. */
+/**
+ * A batch that the writer wants stored: de-duplicated, with its header believed. One whose records were given several
+ * classes comes in parts, which follow each other; `count` and `produced` of a part's header end with its last record.
+ */
 export interface StoreBatch {
   readonly header: Header
+  /** Where its records are kept, and for how long, when it is not the class of the stream. */
+  readonly class?: Class
+  /** Records of the parts before it. */
+  readonly first?: number
   readonly signal: 'logs' | 'metrics'
   /** Header and request; zstd, gzip or bare, as the journal had it. */
   readonly value: Uint8Array

@@ -153,6 +153,7 @@ export class Engine {
       device: dictionaries.devices.intern(batch.device),
       stream: dictionaries.streams.intern(batch.stream),
       seq: batch.seq,
+      first: batch.first,
       count: batch.count,
       arrivedLow: Number(batch.arrivedUnixNano & 0xffffffffn),
       arrivedHigh: Number((batch.arrivedUnixNano >> 32n) & 0xffffffffn),

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import fc from 'fast-check'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { problemsOf } from '../../aggregator/config.ts'
-import { openWriterFilter, writerFilterSettings } from '../../aggregator/filter.ts'
+import { openWriterFilter } from '../../aggregator/filter.ts'
 import { openIngest } from '../../aggregator/ingest.ts'
 import { IntervalSet } from '../../aggregator/intervals.ts'
 import { openLogJournal } from '../../aggregator/journal/log.ts'
@@ -17,12 +17,13 @@ import { decodeStream, rowsOf } from '../../aggregator/written.ts'
 import { dropReasons, findHeader } from '../../plugins/contract/index.ts'
 import type { Batch } from '../../plugins/contract/index.ts'
 import { compressSync } from '../../plugins/protocols/compression.ts'
+import { filterSettings } from '../../plugins/protocols/filter/index.ts'
 import { realClock } from '../support/clock.ts'
 import { testContext } from '../support/context.ts'
 import { eventually } from '../support/programs.ts'
 import { collectLogs, sampleBatch, sampleLogs } from '../support/records.ts'
 
-const settings = writerFilterSettings.parse({
+const settings = filterSettings.parse({
   rules: [
     { name: 'noise', match: { attributes: { app: 'cron' } }, drop: true },
     { name: 'secrets', redact: { patterns: 'password=\\S+', body: true } },
@@ -80,14 +81,15 @@ describe('the filter of the aggregator', () => {
   test('writes what is left with a header that fits, and leaves a batch alone of which all is left', () => {
     const filter = open()
     const { header, bytes } = batch(1)
-    const left = filter.apply(header, 'logs', compressSync(bytes, 'zstd'))
+    const left = filter.apply(header, 'logs', compressSync(bytes, 'zstd'), 0n)
     expect(left?.dropped).toEqual({ filter: 1, sample: 1 })
-    expect(left?.header).toEqual({ ...header, count: 2 })
-    expect(left && findHeader(left.value)).toEqual(left?.header)
-    expect(collectLogs(left?.value ?? Buffer.of()).map(({ body }) => body)).toEqual(['[redacted]', 'line'])
+    const [part] = left?.parts ?? []
+    expect(left?.parts).toEqual([{ ...part, header: { ...header, count: 2 }, class: 'log', first: 0 }])
+    expect(part && findHeader(part.value)).toEqual(part?.header)
+    expect(collectLogs(part?.value ?? Buffer.of()).map(({ body }) => body)).toEqual(['[redacted]', 'line'])
     const clean = sampleBatch(sampleLogs([{}, {}]))
-    expect(filter.apply(clean.header, 'logs', clean.bytes)).toBeUndefined()
-    expect(filter.apply(clean.header, 'logs', Buffer.from('no batch'))).toBeUndefined()
+    expect(filter.apply(clean.header, 'logs', clean.bytes, 0n)).toBeUndefined()
+    expect(filter.apply(clean.header, 'logs', Buffer.from('no batch'), 0n)).toBeUndefined()
   })
 
   test('keeps what it dropped with the position: the account adds up, over a restart too', async () => {
@@ -123,6 +125,7 @@ describe('the filter of the aggregator', () => {
         forwarded: count,
         confirmed: fc.record({ stored: count, rejected: count }),
         filtered: fc.dictionary(fc.constantFrom(...dropReasons), count),
+        made: fc.record({ batches: count, records: count, lastMs: count }),
       },
       { requiredKeys: ['records', 'forwarded'] },
     )
@@ -137,16 +140,7 @@ describe('the filter of the aggregator', () => {
     )
   })
 
-  test('refuses what only a collector can do, and runs its examples in a check', () => {
-    const text = `filter:
-  rules:
-    - { match: { name: 'hw.*' }, aggregate: { interval: 10s, to: [mean] } }
-    - { match: { severity: { below: info } }, class: event }
-`
-    expect(problemsOf(text).map(({ path, line }) => `${path}:${line}`)).toEqual([
-      'filter.rules.0.aggregate:3',
-      'filter.rules.1.class:4',
-    ])
+  test('runs its examples in a check', () => {
     const wrong = `filter:
   rules: [{ match: { severity: { below: info } }, drop: true }]
   tests: [{ given: { severity: warn }, expect: filter }]

@@ -3,14 +3,17 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
-import { forgetOnce, ownBooks } from '../../aggregator/forgetting.ts'
+import { openWriterFilter } from '../../aggregator/filter.ts'
+import { forgetOnce, longestKept, ownBooks } from '../../aggregator/forgetting.ts'
 import { openIngest } from '../../aggregator/ingest.ts'
 import { openLogJournal } from '../../aggregator/journal/log.ts'
 import { openLedger } from '../../aggregator/ledger.ts'
 import { openDuckStore } from '../../aggregator/store/duckdb.ts'
 import { settingsOf } from '../../aggregator/store/settings.ts'
 import { openWriter } from '../../aggregator/writer.ts'
+import { Readings, encodeResource } from '../../plugins/contract/index.ts'
 import type { Clock } from '../../plugins/contract/define.ts'
+import { filterSettings } from '../../plugins/protocols/filter/index.ts'
 import { realClock } from '../support/clock.ts'
 import { testContext } from '../support/context.ts'
 import { eventually } from '../support/programs.ts'
@@ -18,6 +21,8 @@ import { sampleBatch, sampleLogs } from '../support/records.ts'
 
 const tenDaysNano = 10n * 86_400n * 1_000_000_000n
 const { retentionMs } = settingsOf({})
+
+const windowRules = filterSettings.parse({ rules: [{ aggregate: { interval: '1s', to: ['mean'] } }] })
 
 /** An aggregator without its listeners, whose clock is `agoNano` behind. */
 async function openParts(directory: string, agoNano: bigint) {
@@ -32,7 +37,8 @@ async function openParts(directory: string, agoNano: bigint) {
   const ingest = stack.use(
     openIngest({ journal, log, clock, device: 'the-aggregator', acknowledge: () => undefined }),
   )
-  const writer = await openWriter({ journal, store, log, clock })
+  const filter = openWriterFilter(windowRules, { clock, log, maxBatchBytes: 1_000_000 })
+  const writer = await openWriter({ journal, store, filter, log, clock })
   const ledger = openLedger({ book: ingest.accounts, writer, store, journal, clock, log, ended: () => false })
   const running = writer.run(stop.signal)
   stack.defer(async () => {
@@ -43,8 +49,8 @@ async function openParts(directory: string, agoNano: bigint) {
     store,
     ledger,
     forget: () => forgetOnce({ books: ownBooks(ingest), writer, store, retentionMs, clock, log }),
-    async take(session: string, seq: number): Promise<void> {
-      const { header, signal, bytes } = sampleBatch(sampleLogs([{}, {}]), { session, seq, produced: seq * 2 })
+    async take(session: string, seq: number, records = sampleLogs([{}, {}])): Promise<void> {
+      const { header, signal, bytes } = sampleBatch(records, { session, seq, produced: seq * 2 })
       await ingest.onTelemetry({
         topic: 'test',
         collector: header.collector,
@@ -92,3 +98,46 @@ test('a silent stream is forgotten once its last row is gone, not before, and th
   expect(await later.sessions()).toEqual({ balanced: true, sessions: ['1 2', '2 2'] })
   await later.close()
 }, 30_000)
+
+test('what windows made is in the books as long as the store keeps it', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'dpulse-forgetting-'))
+  onTestFinished(() => rmSync(directory, { recursive: true, force: true }))
+  const atUnixNano = realClock.nowUnixNano() - tenDaysNano
+  const readings = () => {
+    const one = new Readings({
+      scope: { name: 'test' },
+      declared: { 'test.level': { kind: 'gauge', unit: '1' } },
+      device: 'dpu-1',
+      resource: encodeResource({}),
+      timeUnixNano: atUnixNano,
+    })
+    one.add('test.level', 1)
+    one.add('test.level', 3)
+    return one.finish()[0]
+  }
+  const then = await openParts(directory, tenDaysNano)
+  await then.take(old, 1, readings())
+  const made = { balanced: true, sessions: ['1 0', 'R 1'] }
+  await eventually('the window is stored', 30, async () => {
+    const now = await then.sessions()
+    return now.sessions.join() === made.sessions.join()
+  })
+  expect(await then.sessions()).toEqual(made)
+  await then.store.maintain({ seal: 'all' })
+  expect(await then.forget()).toBe(0)
+  expect(await then.sessions()).toEqual(made)
+  await then.close()
+
+  const now = await openParts(directory, 0n)
+  await now.store.maintain({ seal: 'all' })
+  expect(await now.forget()).toBe(2)
+  expect(await now.sessions()).toEqual({ balanced: true, sessions: [] })
+  await now.close()
+}, 60_000)
+
+test('a stream of which records were given a class that is kept longer is remembered as long', () => {
+  expect(longestKept(retentionMs, [])).toEqual(retentionMs)
+  const longest = longestKept(retentionMs, ['event'])
+  expect(longest.log).toBe(retentionMs.event)
+  expect(longest.usage).toBe(Math.max(retentionMs.usage, retentionMs.event))
+})

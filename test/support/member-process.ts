@@ -9,6 +9,7 @@ import { join, resolve } from 'node:path'
 import process from 'node:process'
 import { onTestFinished } from 'vitest'
 import { ulid } from 'ulid'
+import type { FilterSettings } from '../../plugins/protocols/filter/index.ts'
 import { partitionFor } from '../../aggregator/journal/kafka-partition.ts'
 import { headedBatch, openTestKafka, testSender } from './kafka.ts'
 import { booksOf, storedIn } from './member.ts'
@@ -29,10 +30,15 @@ export function storeFolder(): string {
   return folder
 }
 
-export function startMemberProcess(place: Place, folder: string, brokers: readonly string[]): MemberProcess {
+export function startMemberProcess(
+  place: Place,
+  folder: string,
+  brokers: readonly string[],
+  rules?: FilterSettings['rules'],
+): MemberProcess {
   const child = spawn(
     process.execPath,
-    [resolve(import.meta.dirname, 'member-program.ts'), JSON.stringify({ ...place, folder, brokers })],
+    [resolve(import.meta.dirname, 'member-program.ts'), JSON.stringify({ ...place, folder, brokers, rules })],
     { stdio: ['ignore', 'pipe', 'pipe'] },
   )
   let told = ''

@@ -3,6 +3,7 @@ import process from 'node:process'
 import { openKafkaJournal } from '../../aggregator/journal/kafka.ts'
 import { systemClock as clock } from '../../collector/clock.ts'
 import { Logger } from '../../collector/logger.ts'
+import type { FilterSettings } from '../../plugins/protocols/filter/index.ts'
 import { startMember } from './member.ts'
 
 const options = JSON.parse(process.argv[2] ?? '{}') as {
@@ -10,6 +11,7 @@ const options = JSON.parse(process.argv[2] ?? '{}') as {
   prefix: string
   group: string
   folder: string
+  rules?: FilterSettings['rules']
 }
 const log = new Logger().for('member')
 const journal = await openKafkaJournal({
@@ -23,7 +25,7 @@ const journal = await openKafkaJournal({
   clock,
   log,
 })
-const member = await startMember(journal, options.folder, log)
+const member = await startMember(journal, options.folder, log, options.rules)
 // What is ours, whenever it changes: that is what a test waits for.
 let told = ''
 setInterval(() => {

@@ -3,6 +3,7 @@
 // As a process of its own it takes its options as JSON and prints a line when it takes part.
 import { appendFile, mkdir, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { openWriterFilter } from '../../aggregator/filter.ts'
 import { followAccounts, followStreams } from '../../aggregator/followed.ts'
 import { openHandover } from '../../aggregator/handover.ts'
 import type { RunningHandover } from '../../aggregator/handover.ts'
@@ -14,8 +15,9 @@ import type { Writer } from '../../aggregator/writer.ts'
 import { systemClock as clock } from '../../collector/clock.ts'
 import type { Log } from '../../plugins/contract/define.ts'
 import { streamKey } from '../../plugins/contract/batch.ts'
+import type { FilterSettings } from '../../plugins/protocols/filter/index.ts'
 
-/** A file for each batch, named by stream and number; it has a line for each time that it was written. */
+/** A file for each batch, named by stream and number; it has a line for each time that it was written, with its bytes. */
 export async function folderStore(folder: string): Promise<Store> {
   await mkdir(folder, { recursive: true })
   return {
@@ -23,10 +25,10 @@ export async function folderStore(folder: string): Promise<Store> {
     load: () => Promise.resolve({ position: {}, streams: new Map() }),
     async write(batches) {
       await Promise.all(
-        batches.map(({ header }) =>
+        batches.map(({ header, value }) =>
           appendFile(
             join(folder, `${streamKey(header).replaceAll('/', '_')}_${header.seq}`),
-            `${process.pid}\n`,
+            `${process.pid} ${Buffer.from(value).toString('base64')}\n`,
           ),
         ),
       )
@@ -48,11 +50,18 @@ export interface Member {
   stop(): Promise<void>
 }
 
-export async function startMember(journal: Journal, folder: string, log: Log): Promise<Member> {
+/** `rules` are those of the aggregator's filter. */
+export async function startMember(
+  journal: Journal,
+  folder: string,
+  log: Log,
+  rules?: FilterSettings['rules'],
+): Promise<Member> {
   const { shared } = journal
   if (!shared) throw new Error('nobody shares this journal')
   const handover = openHandover({ journal, shared, device: 'aggregator', storeKeepsState: false, clock, log })
-  const writer = await openWriter({ journal, store: await folderStore(folder), handover, clock, log })
+  const filter = rules && openWriterFilter({ rules }, { clock, log, maxBatchBytes: 1_000_000 })
+  const writer = await openWriter({ journal, store: await folderStore(folder), handover, filter, clock, log })
   const stopping = new AbortController()
   const running = Promise.all([writer.run(stopping.signal), handover.run(stopping.signal)])
   running.catch((error: unknown) => log.error('member ended', { error: String(error) }))

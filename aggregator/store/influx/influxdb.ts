@@ -145,7 +145,7 @@ class StoreOnInflux implements InfluxStore {
       for (const [index, batch] of batches.entries()) {
         // Lets others in: encoding 100,000 lines takes some 200 ms.
         if (index % yieldBatches === yieldBatches - 1) await setImmediate()
-        const bucket = buckets.of(batch.header.class)
+        const bucket = buckets.of(batch.class ?? batch.header.class)
         const lines = bodies.of(bucket)
         receipts.push(this.#add(batch, index, lines))
         if (lines.bytes >= this.#settings.bodyBytes) await bodies.send(bucket)
@@ -164,10 +164,11 @@ class StoreOnInflux implements InfluxStore {
   }
 
   #add(batch: StoreBatch, owner: number, lines: Lines): { stored: number; rejected: number } {
-    const { header, signal, arrivedUnixNano } = batch
+    const { header, signal, arrivedUnixNano, first = 0 } = batch
     const place = {
       header,
       owner,
+      first,
       arrivedLow: Number(arrivedUnixNano & 0xffffffffn),
       arrivedHigh: Number((arrivedUnixNano >> 32n) & 0xffffffffn),
     }

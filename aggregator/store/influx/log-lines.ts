@@ -21,6 +21,8 @@ export interface LinePlace {
   readonly header: Header
   /** Its number in the write. */
   readonly owner: number
+  /** Number of its first record in the batch. */
+  readonly first: number
   readonly arrivedLow: number
   readonly arrivedHigh: number
 }
@@ -177,7 +179,7 @@ export class LogLines {
     out.raw(
       this.#prefix(this.#attributes.service.length > 0 ? this.#attributes.service : this.#service, severity),
     )
-    integer(out, index, 0)
+    integer(out, place.first + index, 0)
     severityField(out, severity)
     out.raw(this.#attributes.field)
     this.#body(out, cursor)

@@ -12,9 +12,9 @@ import { LiteralSearch } from './literals.ts'
 import type { Pattern } from './pattern.ts'
 import { RecordFacts, logLayout, pointLayouts, spanLayout, textStart } from './record.ts'
 import { Rule } from './rule.ts'
-import type { Sought } from './rule.ts'
+import type { OpenWindow, Sought } from './rule.ts'
 import type { FilterSettings } from './settings.ts'
-import { Windows } from './windows.ts'
+import { Window, Windows } from './windows.ts'
 
 /** What becomes of a record: kept, taken into a window, or the reason for which it is dropped. */
 type Fate = 'keep' | 'taken' | DropReason
@@ -54,14 +54,21 @@ export class Filter {
   /** For those who watch one record: called with each rule that matches. */
   onMatch: ((rule: Rule) => void) | undefined
 
-  constructor({ rules }: Pick<FilterSettings, 'rules'>, nowMs: () => number) {
+  /** `windowOf` makes the windows of those who keep them themselves; without it they are the filter's own. */
+  constructor({ rules }: Pick<FilterSettings, 'rules'>, nowMs: () => number, windowOf?: OpenWindow) {
     this.#nowMs = nowMs
     const literals: string[] = []
     const seek = (pattern: Pattern): Sought => {
       const numbers = pattern.literals?.map((text) => literals.push(text) - 1)
       return { pattern, literals: numbers }
     }
-    this.rules = rules.map((rule, index) => new Rule(rule, index, seek))
+    const windows: Window[] = []
+    const ownWindow: OpenWindow = (name, aggregate) => {
+      const window = new Window(name, aggregate)
+      windows.push(window)
+      return window
+    }
+    this.rules = rules.map((rule, index) => new Rule(rule, index, seek, windowOf ?? ownWindow))
     this.#search = new LiteralSearch(literals)
     for (let at = 0; at < rules.length; at += bankSize) {
       const own = this.rules.slice(at, at + bankSize)
@@ -69,7 +76,6 @@ export class Filter {
       const needLiteral = own.reduce((bits, rule, bit) => (rule.needsLiteral ? bits | (1 << bit) : bits), 0)
       this.#banks.push({ bank, rules: own, needLiteral })
     }
-    const windows = this.rules.flatMap(({ end }) => (end.kind === 'window' ? [end.window] : []))
     this.windows = windows.length > 0 ? new Windows(windows, nowMs) : undefined
   }
 

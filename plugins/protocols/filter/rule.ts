@@ -10,7 +10,7 @@ import type { Gate } from './limits.ts'
 import type { Pattern } from './pattern.ts'
 import type { RecordFacts } from './record.ts'
 import type { RuleSettings } from './settings.ts'
-import { Window } from './windows.ts'
+import type { ReadingTaker, WindowSettings } from './windows.ts'
 
 /** A pattern, and the numbers of its literals among those of all rules; undefined where it is asked of every record. */
 export interface Sought {
@@ -25,7 +25,10 @@ export type End =
       readonly kind: 'change'
       readonly passes: (series: number, point: PointCursor, nowMs: number) => boolean
     }
-  | { readonly kind: 'window'; readonly window: Window }
+  | { readonly kind: 'window'; readonly window: ReadingTaker }
+
+/** The window of a rule that aggregates, by the rule's name. */
+export type OpenWindow = (name: string, settings: WindowSettings) => ReadingTaker
 
 export class Rule {
   readonly name: string
@@ -42,12 +45,17 @@ export class Rule {
   matched = 0
   readonly dropped: Dropped = {}
 
-  constructor(settings: RuleSettings, index: number, seek: (pattern: Pattern) => Sought) {
+  constructor(
+    settings: RuleSettings,
+    index: number,
+    seek: (pattern: Pattern) => Sought,
+    windowOf: OpenWindow,
+  ) {
     this.name = settings.name ?? `rule_${index + 1}`
     this.settings = settings
     this.edit = editOf(settings)
     this.class = settings.class
-    this.end = endOf(settings, this.name)
+    this.end = endOf(settings, this.name, windowOf)
     const body: BodyTest = settings.match.body
       ? bodyTest(settings.match.body)
       : { any: [], contains: [], none: [] }
@@ -88,7 +96,7 @@ function onlyReplaces({ edit, class: name, end }: Rule): boolean {
   )
 }
 
-function endOf(settings: RuleSettings, name: string): End {
+function endOf(settings: RuleSettings, name: string, windowOf: OpenWindow): End {
   const { keep, drop, sample, rate, deadband, on_change: onChange, aggregate } = settings
   if (keep) return { kind: 'keep' }
   if (drop) return { kind: 'drop' }
@@ -96,6 +104,6 @@ function endOf(settings: RuleSettings, name: string): End {
   if (rate) return { kind: 'gate', reason: 'rate', passes: rateGate(rate) }
   const change = deadband ?? onChange
   if (change) return { kind: 'change', passes: changeGate(change) }
-  if (aggregate) return { kind: 'window', window: new Window(name, aggregate) }
+  if (aggregate) return { kind: 'window', window: windowOf(name, aggregate) }
   return { kind: 'none' }
 }

@@ -307,12 +307,12 @@ export const filterSettings = z.strictObject({
     .describe('Asked in their order, until one of them drops or keeps the record.')
     .superRefine((rules, context) => {
       const seen = new Set<string>()
-      for (const [index, { name }] of rules.entries()) {
-        if (name !== undefined && seen.has(name)) {
+      for (const [index, { name = `rule_${index + 1}` }] of rules.entries()) {
+        if (seen.has(name)) {
           const message = `two rules are named ${name}`
           context.issues.push({ code: 'custom', input: rules, path: [index, 'name'], message })
         }
-        if (name !== undefined) seen.add(name)
+        seen.add(name)
       }
     }),
   tests: z.array(trial).max(1000).default([]).describe('Examples that dpulse check holds against the rules.'),

@@ -79,6 +79,36 @@ export class Series {
     this.heardMs = nowMs
   }
 
+  /** As `take`, of a reading that is older than one that it has: it is not the last. */
+  takeLate(point: PointCursor, nowMs: number): void {
+    const value = numberOf(point)
+    if (value < this.#min) this.#min = value
+    if (value > this.#max) this.#max = value
+    this.#sum += value
+    if (this.head.isSum && this.head.temporality === 1) this.#increase += value
+    if (compareStamps(point.timeLow, point.timeHigh, this.#from) < 0) {
+      this.#from.low = point.timeLow
+      this.#from.high = point.timeHigh
+    }
+    this.count++
+    this.heardMs = nowMs
+  }
+
+  /** Whether its last reading is newer than this one. */
+  isAfter({ timeLow, timeHigh }: PointCursor): boolean {
+    return this.#hasLast && compareStamps(timeLow, timeHigh, this.#until) < 0
+  }
+
+  /** Counts on from the last value of another. */
+  follow(other: Series): void {
+    this.#isInt = other.#isInt
+    this.#last = other.#last
+    this.#lastLow = other.#lastLow
+    this.#lastHigh = other.#lastHigh
+    this.#hasLast = other.#hasLast
+    Object.assign(this.#until, other.#until)
+  }
+
   #grown(value: number, point: PointCursor): number {
     const { isSum, temporality, monotonic } = this.head
     if (isSum && temporality === 1) return value
@@ -276,6 +306,9 @@ const rowSchema = z.object({
   until: z.tuple([z.number(), z.number()]),
 })
 type Row = z.output<typeof rowSchema>
+
+const compareStamps = (low: number, high: number, to: Stamp): number =>
+  (high >>> 0) - (to.high >>> 0) || (low >>> 0) - (to.low >>> 0)
 
 const stampOf = ({ low, high }: Stamp): bigint => (BigInt(high >>> 0) << 32n) | BigInt(low >>> 0)
 

@@ -1,21 +1,25 @@
 // The windows of a filter: each rule that aggregates has one, in which every series of readings has its place. Readings
 // that a window took in come out as what it made of them; until then its rows of state stand for them.
-import { batchLimits } from '../../contract/batch.ts'
-import type { Records } from '../../contract/batch.ts'
 import type { PointCursor } from '../../contract/cursor.ts'
 import type { Made, ProcessorState, StateRow } from '../../contract/define.ts'
 import { Writer } from '../../contract/wire.ts'
+import { writeSeries } from './made.ts'
 import type { RecordFacts } from './record.ts'
 import type { RuleSettings } from './settings.ts'
 import { Series, headOf } from './window.ts'
-import type { SeriesHead } from './window.ts'
 
 export type WindowSettings = NonNullable<RuleSettings['aggregate']>
+
+/** What a rule that aggregates gives its readings to. */
+export interface ReadingTaker {
+  /** False where there is no room for another series: the reading goes on as it is. */
+  take(series: string, record: RecordFacts, point: PointCursor, nowMs: number): boolean
+}
 
 /** A counter that was not heard of for so many windows starts anew. */
 const windowsKept = 10
 
-export class Window {
+export class Window implements ReadingTaker {
   /** Under which its rows are kept. */
   readonly id: string
   readonly settings: WindowSettings
@@ -209,60 +213,14 @@ export class Windows implements ProcessorState {
     const made: Made[] = []
     for (const list of groups.values()) {
       for (let at = 0; at < list.length;) {
-        const one = this.#write(list, at)
-        made.push(one)
-        at += one.rows.length
+        const { records, taken, written } = writeSeries(this.#out, list, at)
+        const rows = list.slice(at, at + written).map(({ row }) => row)
+        made.push({ records, taken, rows })
+        at += written
       }
     }
     window.end(nowMs)
     return made
-  }
-
-  /** Of the list from `first` on as many as fit into a batch. */
-  #write(list: readonly Held[], first: number): Made {
-    const out = this.#out
-    out.reset()
-    const { device, class: name } = (list[0] as Held).series.head // no group is empty
-    let before: SeriesHead | undefined
-    let [resourceMark, scopeMark] = [0, 0]
-    let [count, taken] = [0, 0]
-    let [from, to] = [0n, 0n]
-    const close = () => {
-      out.close(scopeMark)
-      out.close(resourceMark)
-    }
-    const rows: string[] = []
-    for (let at = first; at < list.length && out.position < mostBytes; at++) {
-      const { series, row } = list[at] as Held // below the length
-      if (count + series.to.length > batchLimits.records) break
-      rows.push(row)
-      const { head } = series
-      if (!before?.resource.equals(head.resource) || !before.scope.equals(head.scope)) {
-        if (before) close()
-        out.byte(0x0a)
-        resourceMark = out.open()
-        out.byte(0x0a)
-        out.bytes(head.resource)
-        out.byte(0x12)
-        scopeMark = out.open()
-        out.byte(0x0a)
-        out.bytes(head.scope)
-      }
-      before = head
-      for (const made of series.to) {
-        out.byte(0x12)
-        const mark = out.open()
-        series.write(out, made)
-        out.close(mark)
-        count++
-      }
-      taken += series.count
-      if (from === 0n || series.until < from) from = series.until
-      if (series.until > to) to = series.until
-    }
-    close()
-    const records: Records = { device, class: name, signal: 'metrics', count, from, to, bytes: out.take() }
-    return { records, taken, rows }
   }
 }
 
@@ -270,6 +228,3 @@ interface Held {
   series: Series
   row: string
 }
-
-/** One more of the largest that a source may send still fits. */
-const mostBytes = batchLimits.bytes / 2
