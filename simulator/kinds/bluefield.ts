@@ -59,13 +59,28 @@ export const bluefieldTemperatures: readonly SensorKind[] = [
 export const mlxServices: readonly string[] = [
   'ovs-vswitchd',
   'ovsdb-server',
-  'rshim',
-  'openibd',
+  'mlnx_snap',
+  'rasdaemon',
   'mlx_ipmid',
   'set_emu_param',
 ]
 
 export const mlxChatter: readonly Template[] = [
+  {
+    service: 'mlnx_snap',
+    severity: 6,
+    perHour: 6,
+    perLoad: 50,
+    text: 'nvme-ctrl NvmeEmu0pf{int}: queue {int} of namespace {int} served {int} requests in {ms} ms',
+  },
+  {
+    service: 'mlnx_snap',
+    severity: 4,
+    perHour: 0.3,
+    perLoad: 8,
+    text: 'bdev {uuid}: request 0x{hex} retried after {ms} ms',
+  },
+  { service: 'rasdaemon', severity: 6, perHour: 0.5, text: 'mc_event record {int} stored in {path}' },
   {
     service: 'ovs-vswitchd',
     severity: 6,

@@ -80,6 +80,7 @@ export function moveBoot(device: Device): void {
 /** What counts since the boot begins again. */
 function forget({ state }: Device): void {
   state.boots++
+  state.inner.throttles = 0
   state.kernel.length = 0
   state.kernelNext = 0
   state.cpuSeconds = 0

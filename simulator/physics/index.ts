@@ -161,6 +161,7 @@ function innerOf({ world, kind, placement, random }: Omit<Device, 'state'>, draw
     noise: { network: 0, cpu: 0, storage: 0 },
     burst: { height: 0, untilMs: draw.below(900) * 1000 },
     isTooHot: false,
+    throttles: 0,
     crossed: new Int8Array(kind.sensors.length),
     bootLine: kind.boot.length,
     lastWords: [],

@@ -21,7 +21,9 @@ export interface Inner {
   burst: { height: number; untilMs: number }
   /** It went off for its heat, and comes back when it has cooled. */
   isTooHot: boolean
-  /** By sensor of the kind: 0 well, 1 above warning, 2 above critical, -1 and -2 below. */
+  /** How often it had to slow down since its boot. */
+  throttles: number
+  /** Limits that are crossed, by sensor of the kind: a bit for each of its four. */
   readonly crossed: Int8Array
   /** Next line of the boot that the kernel has not said. */
   bootLine: number

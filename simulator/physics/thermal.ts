@@ -81,19 +81,10 @@ function guard(device: Device): void {
   const { throttle, shutdown } = kind.thermal
   if (!state.isThrottled && asic >= throttle) {
     state.isThrottled = true
-    if (state.power === 'on') {
-      printk(device, 4, `CPU0: Package temperature above threshold, cpu clock throttled (total events = 1)`)
-      const first = kind.ports[0]
-      if (first?.driver === 'mlx5_core')
-        printk(
-          device,
-          4,
-          `mlx5_core ${first.pci}: temp_warn:202:(pid 0): High temperature on sensors with bit set 0x1`,
-        )
-    }
+    if (state.power === 'on') tell(device, true)
   } else if (state.isThrottled && asic < throttle - relief) {
     state.isThrottled = false
-    if (state.power === 'on') printk(device, 6, 'CPU0: Package temperature/speed normal')
+    if (state.power === 'on') tell(device, false)
   }
   if (asic < shutdown) return
   if (state.power === 'on') {
@@ -108,4 +99,18 @@ function guard(device: Device): void {
   )
   state.inner.isTooHot = true
   powerOff(device)
+}
+
+/** As its driver says it; that of ConnectX has no word for the end of it. */
+function tell(device: Device, isHot: boolean): void {
+  const { inner } = device.state
+  const first = device.kind.ports[0]
+  if (isHot) inner.throttles++
+  if (first?.driver === 'mlx5_core') {
+    const sensors = 'High temperature on sensors with bit set 0x0 0x1'
+    if (isHot) printk(device, 4, `mlx5_core ${first.pci}: temp_warn:202:(pid 0): ${sensors}`)
+  } else if (isHot) {
+    const count = `(total events = ${inner.throttles})`
+    printk(device, 4, `CPU0: Package temperature above threshold, cpu clock throttled ${count}`)
+  } else printk(device, 6, 'CPU0: Package temperature/speed normal')
 }
