@@ -4,7 +4,11 @@ import { parseArgs } from 'node:util'
 import { budgetConfiguration, budgetLimits, budgetRun } from '../support/budget-run.ts'
 import { fleetOf } from '../support/fleet.ts'
 import { killRun } from '../support/kill-run.ts'
+import { soakFleet } from './fleet.ts'
 import type { KillRun } from '../support/kill-run.ts'
+
+const [first = 'kill', ...rest] = process.argv.slice(2)
+if (first === 'fleet') process.exit((await soakFleet(rest)) ? 0 : 1)
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -23,7 +27,7 @@ const ways: KillRun['under'][] =
 const [name = 'kill'] = positionals
 if (name === 'budget') await soakBudget(Number(values.seconds))
 else if (name === 'kill') await soakKills()
-else throw new Error(`there is no soak ${name}; there are kill and budget`)
+else throw new Error(`there is no soak ${name}; there are kill, budget and fleet`)
 
 /** Limits under five times what they let in. */
 async function soakBudget(seconds: number): Promise<void> {

@@ -1,0 +1,112 @@
+// `npm run bench fleet`: what a device costs simulator and aggregator, from ten devices to two thousand.
+//
+// All sizes do the same work: fewer devices live faster, so that the readings of a second are as many and batches as large,
+// and what is compared is the number of connections, sessions and buffers alone. CPU is per reading of a device.
+import process from 'node:process'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { parseArgs } from 'node:util'
+import { startSimulatedFleet } from '../test/support/simulated-fleet.ts'
+import { printTable } from './measure/process.ts'
+
+const { values } = parseArgs({
+  options: {
+    sizes: { type: 'string', default: '10,50,200,500,1000,2000' },
+    seconds: { type: 'string', default: '60' },
+    /** Readings a second, of all devices together. */
+    readings: { type: 'string', default: '200' },
+    offset: { type: 'string', default: '20250' },
+  },
+})
+const intervalSeconds = 10
+const warmUpSeconds = 20
+/** Above and below the middle. */
+const flatWithin = 0.2
+
+interface Cost {
+  devices: number
+  speed: number
+  recordsInBatch: number
+  simulator: number
+  aggregator: number
+}
+
+async function measure(devices: number): Promise<Cost> {
+  const speed = (Number(values.readings) * intervalSeconds) / devices
+  const line = [
+    '--devices',
+    String(devices),
+    '--speed',
+    speed.toFixed(3),
+    '--interval',
+    `${intervalSeconds}s`,
+  ]
+  const seconds = Number(values.seconds)
+  // It ends with the run at the latest; so it has all of its time in the past.
+  const simulated = Math.ceil((seconds + warmUpSeconds + 30) * speed)
+  await using fleet = await startSimulatedFleet(Number(values.offset), [
+    ...line,
+    '--duration',
+    `${simulated}s`,
+  ])
+  await sleep(warmUpSeconds * 1000)
+  const counted = async () => ({
+    use: fleet.use(),
+    batches: await fleet.measure('ingest_batches_total'),
+    records: await fleet.measure('ingest_records_total'),
+    ms: performance.now(),
+  })
+  const before = await counted()
+  await sleep(seconds * 1000)
+  const after = await counted()
+  const readings = (((after.ms - before.ms) / 1000) * speed * devices) / intervalSeconds
+  const perReading = (name: 'simulator' | 'aggregator') =>
+    ((after.use[name].cpu - before.use[name].cpu) / readings) * 1e6
+  return {
+    devices,
+    speed,
+    recordsInBatch: (after.records - before.records) / (after.batches - before.batches),
+    simulator: perReading('simulator'),
+    aggregator: perReading('aggregator'),
+  }
+}
+
+const costs: Cost[] = []
+for (const size of values.sizes.split(',')) {
+  costs.push(await measure(Number(size)))
+  process.stderr.write(`${size} devices measured\n`)
+}
+const middle = (list: readonly number[]): number =>
+  list.toSorted((a, b) => a - b)[Math.floor(list.length / 2)] ?? 0
+const typical = {
+  simulator: middle(costs.map(({ simulator }) => simulator)),
+  aggregator: middle(costs.map(({ aggregator }) => aggregator)),
+}
+const share = (part: number, whole: number) => `${(((part - whole) / whole) * 100).toFixed(0)} %`
+printTable([
+  [
+    'devices',
+    'speed',
+    'records a batch',
+    'simulator µs',
+    'beside the middle',
+    'aggregator µs',
+    'beside the middle',
+  ],
+  ...costs.map(({ devices, speed, recordsInBatch, simulator, aggregator }) => [
+    String(devices),
+    speed.toFixed(0),
+    recordsInBatch.toFixed(1),
+    simulator.toFixed(0),
+    share(simulator, typical.simulator),
+    aggregator.toFixed(0),
+    share(aggregator, typical.aggregator),
+  ]),
+])
+const isFlat = costs.every(({ simulator, aggregator }) =>
+  [simulator / typical.simulator, aggregator / typical.aggregator].every(
+    (ratio) => Math.abs(ratio - 1) <= flatWithin,
+  ),
+)
+process.stdout.write(
+  `CPU per reading of a device is ${isFlat ? '' : 'NOT '}flat within ${flatWithin * 100} %\n`,
+)
