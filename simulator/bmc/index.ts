@@ -152,6 +152,8 @@ class Fleet implements Bmcs {
         : messageOf(cause)
       throw new PermanentError(isTaken ? 'ADDRESS_IN_USE' : 'CONFIG_INVALID', text, { cause })
     }
+    // Where the process has no descriptor left, the client is not served, and no more.
+    door.on('error', () => undefined)
     const { port } = door.address() as AddressInfo // it listens on TCP
     this.#ports[index] = port
     this.#byPort.set(port, index)
@@ -163,10 +165,10 @@ class Fleet implements Bmcs {
     if (index === undefined || !device) return void request.socket.destroy()
     request.on('error', () => undefined)
     response.on('error', () => undefined)
+    if (device.state.bmc.hung) return this.#hang(device, response)
     const bmc = this.#bmcOf(index, device)
     bmc.advance()
     if (bmc.isAway) return void request.socket.destroy()
-    if (device.state.bmc.hung) return this.#hang(device, response)
     const delayMs = device.kind.bmc.answerMs + device.state.bmc.delayMs
     const timer = setTimeout(() => this.#answer(index, bmc, request, response), delayMs)
     response.once('close', () => clearTimeout(timer))

@@ -6,9 +6,9 @@ import { Refusal } from './messages.ts'
 import { base } from './router.ts'
 import type { Call } from './router.ts'
 
-/** Members of a page, and resources put into one answer. */
+/** Members of a page, and resources put into one answer: nobody else is served meanwhile. */
 const mostMembers = 1000
-const mostExpanded = 1000
+const mostExpanded = 300
 export const mostLevels = 6
 
 const known = new Set(['$expand', '$select', '$skip', '$top', '$filter', 'only'])

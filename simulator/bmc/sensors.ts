@@ -1,12 +1,12 @@
 // Sensors as resources: what the device's state says of each, with limits and health; what disturbs a sensor or the whole BMC
 // shows here and nowhere else.
-import { createHash } from 'node:crypto'
 import type { Json } from '../../plugins/protocols/redfish/json.ts'
-import type { Device, SensorKind } from '../model.ts'
+import type { SensorKind } from '../model.ts'
 import { readSensor } from '../physics/index.ts'
 import type { Bmc } from './bmc.ts'
 import { collection } from './query.ts'
 import { base, link } from './router.ts'
+import { wrongReading } from './wrong.ts'
 import type { Routes } from './router.ts'
 import type { Flavour } from './flavours.ts'
 
@@ -19,7 +19,7 @@ export interface SensorReading {
   readonly health: Health
 }
 
-const kinds = {
+export const sensorKinds = {
   temperature: { type: 'Temperature', unit: 'Cel', min: -128, max: 255 },
   voltage: { type: 'Voltage', unit: 'V', min: 0, max: 60 },
   power: { type: 'Power', unit: 'W', min: 0, max: 1000 },
@@ -43,7 +43,7 @@ const contexts: Readonly<Record<SensorKind['of'], string>> = {
 
 /** As the BMC tells it now. */
 export function sensorReading({ device, flavour }: Bmc, sensor: SensorKind): SensorReading {
-  const told = device.state.bmc.wrong ? absurd(device, sensor) : readSensor(device, sensor)
+  const told = device.state.bmc.wrong ? wrongReading(device, sensor) : readSensor(device, sensor)
   if (told === undefined || told === null) {
     // Nvidia's say null and nothing more, of an empty cage too.
     const state = flavour.isNvidia
@@ -54,13 +54,6 @@ export function sensorReading({ device, flavour }: Bmc, sensor: SensorKind): Sen
     return { value: null, state, health: 'OK' }
   }
   return { value: told, state: 'Enabled', health: healthOf(told, sensor) }
-}
-
-/** What a BMC says that has lost its mind: the same of a sensor each time, but not of all. */
-function absurd(device: Device, sensor: SensorKind): number | null | undefined {
-  const digest = createHash('sha1').update(`${device.id} ${sensor.id}`).digest()
-  const { min, max } = kinds[sensor.kind]
-  return [0, max, min, null, readSensor(device, sensor)][(digest[0] ?? 0) % 5]
 }
 
 function healthOf(value: number, { lowCritical, lowWarning, warning, critical }: SensorKind): Health {
@@ -83,7 +76,7 @@ export const sensorPath = ({ card }: Flavour, { id }: Pick<SensorKind, 'id'>): s
 export const sensorName = ({ id }: SensorKind): string => id.replaceAll('_', ' ')
 
 function sensorBody(bmc: Bmc, sensor: SensorKind): Json {
-  const { type, unit, min, max } = kinds[sensor.kind]
+  const { type, unit, min, max } = sensorKinds[sensor.kind]
   const { value, state, health } = sensorReading(bmc, sensor)
   const threshold = (name: string, reading: number | undefined) =>
     reading === undefined ? {} : { [name]: { Reading: reading } }

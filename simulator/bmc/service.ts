@@ -20,6 +20,7 @@ import type { Call, Match, Reply } from './router.ts'
 import { systemRoutes } from './systems.ts'
 import { taskRoutes } from './tasks.ts'
 import { updateRoutes } from './update-service.ts'
+import { wrongBody } from './wrong.ts'
 
 const mostBodyBytes = 64 * 1024
 const longestPath = 2048
@@ -131,8 +132,10 @@ function read(call: Call, { resource }: Match, response: ServerResponse): Reply 
     return reply
   }
   if (!resource.get) throw new Refusal('OperationNotAllowed')
-  const body = resource.get(call)
-  if (!body) throw new Refusal('ResourceMissingAtURI', [path])
+  const found = resource.get(call)
+  if (!found) throw new Refusal('ResourceMissingAtURI', [path])
+  const { device } = call.bmc
+  const body = device.state.bmc.wrong ? wrongBody(device, found) : found
   const etag = etagOf(body)
   if (call.request.headers['if-none-match'] === etag) return { status: 304, headers: { ETag: etag } }
   const shown = shape({ ...body, '@odata.etag': etag }, query, (id) => other(call, id))

@@ -27,6 +27,8 @@ export interface Plan {
   readonly isFinished?: () => boolean
   /** Called once, when it is done. */
   readonly finish: () => void
+  /** Called where it is given up before. */
+  readonly drop?: () => void
 }
 
 export interface Task extends Plan {
@@ -68,10 +70,7 @@ export class Tasks {
     this.all.set(task.id, task)
     this.#running++
     this.#changed(task)
-    for (const one of this.all.values()) {
-      if (this.all.size <= mostTasks) break
-      if (one.isDone) this.all.delete(one.id)
-    }
+    this.#makeRoom()
     return task
   }
 
@@ -91,18 +90,29 @@ export class Tasks {
   }
 
   remove(task: Task): void {
-    if (!task.isDone) this.#end(task)
+    if (!task.isDone) {
+      this.#end(task)
+      task.drop?.()
+    }
     this.all.delete(task.id)
   }
 
   clear(): void {
-    this.all.clear()
-    this.#running = 0
+    for (const one of this.all.values()) this.remove(one)
   }
 
   /** How much of it is done, 0 to 1. */
   progress({ startedMs, milliseconds, isDone }: Task): number {
     return isDone ? 1 : Math.min(0.99, (this.#nowMs() - startedMs) / milliseconds)
+  }
+
+  /** The oldest go, those that are done first. */
+  #makeRoom(): void {
+    const done = [...this.all.values()].filter(({ isDone }) => isDone)
+    for (const one of [...done, ...this.all.values()]) {
+      if (this.all.size <= mostTasks) return
+      this.remove(one)
+    }
   }
 
   #end(task: Task): void {

@@ -57,6 +57,9 @@ export class Updates {
       milliseconds: updateMs,
       target,
       outcome,
+      drop: () => {
+        this.#isRunning = false
+      },
       messages: messagesOf(part, version, isBroken ? 'broken' : isSame ? 'same' : 'new'),
       finish: () => {
         this.#isRunning = false
@@ -88,9 +91,7 @@ export class Updates {
     this.#activateIf((part) => part !== bmcPartOf(this.#bmc.device))
   }
 
-  /** Its tasks are gone with it. */
   bmcRestarted(): void {
-    this.#isRunning = false
     this.#activateIf((part) => part === bmcPartOf(this.#bmc.device))
   }
 

@@ -72,6 +72,12 @@ describe('a reset', () => {
     run(bmc.device, 61)
     expect((await bmc.ask('GET', task.headers.get('location') ?? '')).status).toBe(404)
   })
+
+  test('that is asked for again and again leaves no more than a hundred tasks', async () => {
+    const bmc = await simulatedBmc(flavours.openbmc)
+    for (let again = 0; again < 110; again++) await reset(bmc, 'ForceRestart')
+    expect(bmc.bmcs.held(0)?.tasks).toBe(100)
+  })
 })
 
 describe('an update', () => {
@@ -143,5 +149,12 @@ describe('an update', () => {
     const same = await taskDone(bmc, await push(bmc, form(`nic-${nic}`, 'x', { Targets: [target('nic')] })))
     expect(JSON.stringify(same.body.Messages)).toContain('UpdateSkippedSameVersion')
     expect(messageOf(await push(bmc, form('x', 'x', { Targets: [target('soul')] })))).toBe('ResourceNotFound')
+  })
+
+  test('that is given up makes room for another', async () => {
+    const bmc = await simulatedBmc(flavours.openbmc)
+    const { body } = await push(bmc, form('nic-1.5.0.fwpkg', 'x'))
+    expect((await bmc.ask('DELETE', String(body['@odata.id']))).status).toBe(204)
+    expect((await push(bmc, form('nic-1.5.0.fwpkg', 'x'))).status).toBe(202)
   })
 })

@@ -7,48 +7,14 @@ import { makeDevice, run } from '../support/simulated.ts'
 import { user } from '../support/redfish-source.ts'
 import { basic, flavours } from '../support/simulated-bmc.ts'
 
+const words = (text: string): string[] => text.split(' ')
+
 const parts = fc.constantFrom(
-  ...[
-    'Systems',
-    'system',
-    'Chassis',
-    'card',
-    'Sensors',
-    'asic_temp',
-    'Managers',
-    'bmc',
-    'LogServices',
-    'EventLog',
-  ],
-  ...[
-    'Entries',
-    'SessionService',
-    'Sessions',
-    'AccountService',
-    'Accounts',
-    'EventService',
-    'Subscriptions',
-    'SSE',
-  ],
-  ...[
-    'UpdateService',
-    'FirmwareInventory',
-    'update',
-    'update-multipart',
-    'TaskService',
-    'Tasks',
-    '0',
-    'Monitor',
-  ],
-  ...[
-    'Actions',
-    'ComputerSystem.Reset',
-    'Manager.Reset',
-    'UpdateService.SimpleUpdate',
-    'Settings',
-    '$metadata',
-  ],
-  ...['Members', '%', '%2e%2e', '..', '__proto__', 'constructor', 'root', 'ÿ'],
+  ...words('Systems system Chassis card Sensors asic_temp Managers bmc LogServices EventLog Entries'),
+  ...words('SessionService Sessions AccountService Accounts EventService Subscriptions SSE UpdateService'),
+  ...words('FirmwareInventory update update-multipart TaskService Tasks 0 Monitor Actions'),
+  ...words('ComputerSystem.Reset Manager.Reset UpdateService.SimpleUpdate Settings $metadata Members %'),
+  ...words('%2e%2e .. __proto__ constructor root ÿ'),
 )
 /** Mostly of what there is, so that more than 404 is met. */
 const known = fc.constantFrom(
@@ -70,16 +36,9 @@ const path = fc.oneof(
   fc.array(parts, { maxLength: 6 }).map((list) => list.join('/')),
 )
 const query = fc.constantFrom(
-  ...[
-    '',
-    '?$expand=.',
-    '?$expand=*($levels=6)',
-    '?$expand=~($levels=2)',
-    '?$select=Id,Name',
-    '?only',
-    '?$top=1',
-  ],
-  ...['?$skip=1000000', '?$top=-1', '?$filter=x', '?$expand=(((', '?%', '?$select=__proto__'],
+  '',
+  ...words('?$expand=. ?$expand=*($levels=6) ?$expand=~($levels=2) ?$select=Id,Name ?only ?$top=1'),
+  ...words('?$skip=1000000 ?$top=-1 ?$filter=x ?$expand=((( ?% ?$select=__proto__'),
 )
 const value = fc.oneof(
   fc.constantFrom(
@@ -94,18 +53,8 @@ const value = fc.oneof(
   fc.jsonValue({ maxDepth: 3 }),
 )
 const member = fc.constantFrom(
-  ...[
-    'ResetType',
-    'UserName',
-    'Password',
-    'RoleId',
-    'Boot',
-    'Destination',
-    'Protocol',
-    'ImageURI',
-    'Targets',
-  ],
-  ...['HttpHeaders', 'Message', 'Enabled', '__proto__', 'toString'],
+  ...words('ResetType UserName Password RoleId Boot Destination Protocol ImageURI Targets HttpHeaders'),
+  ...words('Message Enabled __proto__ toString'),
 )
 const body = fc.oneof(
   fc.dictionary(member, value, { maxKeys: 4 }).map((one) => JSON.stringify(one)),

@@ -1,11 +1,12 @@
 // The simulated BMC as a Redfish service: who may ask, what it answers, and what requests do to the device.
 import { once } from 'node:events'
-import type { AddressInfo } from 'node:net'
 import { createServer as createTcpServer, connect } from 'node:net'
 import { request as httpsRequest } from 'node:https'
 import type { IncomingMessage } from 'node:http'
 import { describe, expect, onTestFinished, test } from 'vitest'
+import { portIsFree } from '../../plugins/contract/ports.ts'
 import { startBmcs } from '../../simulator/bmc/index.ts'
+import { freePort } from '../support/ports.ts'
 import { user } from '../support/redfish-source.ts'
 import { basic, flavours, messageOf, root, simulatedBmc } from '../support/simulated-bmc.ts'
 import type { SimulatedBmc } from '../support/simulated-bmc.ts'
@@ -155,21 +156,34 @@ describe('the BMCs of a fleet', () => {
   })
 
   test('name a port that is taken, and hold none then', async () => {
-    const holder = createTcpServer().listen(0, '127.0.0.1')
+    const port = await freePort()
+    const holder = createTcpServer().listen(port, '127.0.0.1')
     await once(holder, 'listening')
     onTestFinished(() => void holder.close())
-    const { port } = holder.address() as AddressInfo
     const devices = [makeDevice(flavours.openbmc, 1), makeDevice(flavours.openbmc, 2)]
-    await expect(startBmcs(devices, { basePort: port - 1 })).rejects.toThrow(String(port))
-    const free = createTcpServer().listen(port - 1, '127.0.0.1')
-    await once(free, 'listening')
-    free.close()
+    await expect(startBmcs(devices, { basePort: port - 1 })).rejects.toThrow(`port ${port}/tcp`)
+    expect(await portIsFree(port - 1, 'tcp', '127.0.0.1')).toBe(true)
   })
 
   test('speak HTTPS with a certificate that clients can check', async () => {
     const bmc = await simulatedBmc(flavours.openbmc, { tls: true })
     const ca = bmc.bmcs.certificate ?? ''
     const sent = httpsRequest(`${bmc.url}${root}`, { ca }).end()
+    const [response] = (await once(sent, 'response')) as [IncomingMessage]
+    response.resume()
+    expect(response.statusCode).toBe(200)
+  })
+
+  test('survive clients that speak something else and hang up', async () => {
+    const bmc = await simulatedBmc(flavours.openbmc, { tls: true })
+    const port = Number(new URL(bmc.url).port)
+    for (const said of ['GET / HTTP/1.1\r\n\r\n', Buffer.from([22, 3, 1, 2, 0, 1, 0, 1]), '']) {
+      const socket = connect(port, '127.0.0.1').on('error', () => undefined)
+      await once(socket, 'connect')
+      await new Promise((resolve) => void socket.write(said, resolve))
+      socket.resetAndDestroy()
+    }
+    const sent = httpsRequest(`${bmc.url}${root}`, { ca: bmc.bmcs.certificate ?? '' }).end()
     const [response] = (await once(sent, 'response')) as [IncomingMessage]
     response.resume()
     expect(response.statusCode).toBe(200)
