@@ -1,4 +1,4 @@
-// The spdk source over answers that SPDK documents, given by a server on a socket of its own.
+// The spdk source over answers of a program of SPDK, and those that SPDK documents, given by a server on a socket of its own.
 import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { createServer } from 'node:net'
@@ -15,7 +15,6 @@ import { golden } from '../../support/golden.ts'
 import { collectPoints } from '../../support/records.ts'
 
 const never = new AbortController().signal
-const documented = readFileSync(join(import.meta.dirname, '../../fixtures/spdk/answers.json'), 'utf8')
 
 /** Answers each method with the text of its result, in pieces as a socket may bring them; unknown ones as SPDK does. */
 async function program(results: () => Record<string, string>) {
@@ -41,14 +40,13 @@ async function program(results: () => Record<string, string>) {
     },
   }
 }
-/** The documented results, each as text. */
-const results = (): Record<string, string> =>
-  Object.fromEntries(
-    Object.entries(JSON.parse(documented) as Record<string, unknown>).map(([method, one]) => [
-      method,
-      JSON.stringify(one),
-    ]),
-  )
+/** The results of a fixture, each as text. */
+const resultsOf = (fixture: string): Record<string, string> => {
+  const text = readFileSync(join(import.meta.dirname, '../../fixtures/spdk', fixture), 'utf8')
+  const given = JSON.parse(text) as Record<string, unknown>
+  return Object.fromEntries(Object.entries(given).map(([method, one]) => [method, JSON.stringify(one)]))
+}
+const results = () => resultsOf('answers.json')
 
 async function reading(given: () => Record<string, string>, config: z.input<typeof spdk.config> = {}) {
   const { path, close } = await program(given)
@@ -66,6 +64,44 @@ describe('spdk', () => {
   test('reads what SPDK documents as it did before', async () => {
     const { reader } = await reading(results)
     await expect(golden(await reader.read(never))).toMatchFileSnapshot('../../golden/spdk/answers.json')
+  })
+
+  test('reads a program that served NVMe over TCP as it did before', async () => {
+    const { reader } = await reading(() => resultsOf('running.json'))
+    await expect(golden(await reader.read(never))).toMatchFileSnapshot('../../golden/spdk/running.json')
+  })
+
+  test('counts what an initiator did, and how long that took it', async () => {
+    const points = await (await reading(() => resultsOf('running.json'))).read()
+    const sumOf = (name: string, attributes: object) =>
+      points
+        .filter((one) => one.name === name)
+        .filter((one) => Object.entries(attributes).every(([key, value]) => one.attributes[key] === value))
+        .reduce((sum, { value }) => sum + Number(value), 0)
+    const device = { 'dpu.spdk.bdev': 'Malloc0' }
+    expect(sumOf('dpu.spdk.bdev.operations', device)).toBe(123_548 + 52_911)
+    expect(sumOf('dpu.spdk.bdev.io', { ...device, 'dpu.spdk.operation': 'write' })).toBe(52_911 * 4096)
+    // Its eight queues were busy for less than three seconds each.
+    expect(sumOf('dpu.spdk.bdev.operation_time', device)).toBeCloseTo(
+      (2_021_493_630 + 644_215_936) / 2.6e9,
+      9,
+    )
+    expect(sumOf('dpu.spdk.nvmf.operations', {})).toBe(176_457)
+    expect(sumOf('dpu.spdk.nvmf.qpairs', { 'dpu.spdk.queue': 'io' })).toBe(0)
+  })
+
+  test('tells counters that an operator reset by what the program says afterwards', async () => {
+    let fixture = 'running.json'
+    const { read, context } = await reading(() => resultsOf(fixture))
+    const first = context.clock.nowUnixNano()
+    await read()
+    await context.clock.advance(15_000)
+    fixture = 'reset.json'
+    const moved = (await read()).filter(
+      ({ name, attributes }) => name === 'dpu.spdk.bdev.io' && attributes['dpu.spdk.bdev'] === 'Malloc0',
+    )
+    expect(moved.map(({ value, start }) => [value, start])).toEqual(Array.from({ length: 4 }, () => [0n, first]))
+    expect(context.logged.map(({ message }) => message)).toContain('counters of SPDK began anew')
   })
 
   test('keeps counters beyond 2^53 exact', async () => {
