@@ -129,7 +129,7 @@ function identityOf(
     since: new Date(epochMs + timeline.nowMs).toISOString(),
     hostname: `${host}-dpu${slot}`,
     arch: kind.arch === 'x64' ? 'amd64' : kind.arch,
-    labels: { kind: kind.name, vendor: kind.vendor, site, rack, host, slot: String(slot), tenant },
+    labels: { kind: kind.name, site, rack, host, slot: String(slot), tenant },
     identity: 'dmi product_serial',
     portOffset,
   }

@@ -44,7 +44,7 @@ describe('dpulse up --simulate', () => {
     expect(online).toHaveLength(fleet)
     for (const { labels } of online) {
       expect(Object.keys(labels).toSorted()).toEqual(
-        ['host', 'kind', 'rack', 'site', 'slot', 'tenant', 'vendor'].toSorted(),
+        ['host', 'kind', 'rack', 'site', 'slot', 'tenant'].toSorted(),
       )
     }
 
