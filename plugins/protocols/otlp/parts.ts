@@ -73,6 +73,10 @@ export class Shells {
     this.levels.push(shellOf(cursor.bytes, 0, 0, cursor.bytes.length, 0x0a, headerKey))
   }
 
+  get bytes(): Buffer {
+    return this.#walk.cursor.bytes
+  }
+
   follow(): void {
     const { cursor } = this.#walk
     const { container, scopeContainer } = cursor
@@ -129,6 +133,9 @@ export class Part {
   readonly #marks: number[] = []
   readonly #times = new Times()
   #count = 0
+  /** Records that follow each other in the request are copied together: the extent that is still to be copied. */
+  #runStart = 0
+  #runEnd = 0
   readonly device: string
   readonly class: Class
 
@@ -140,19 +147,50 @@ export class Part {
   /** True where the record and the shells that it needs would make a begun part larger than a batch should be. */
   isFullFor(recordBytes: number, shells: Shells): boolean {
     if (this.#count === 0) return false
+    const begun = this.#out.position + this.#runEnd - this.#runStart
     return (
-      this.#count >= batchLimits.records ||
-      this.#out.position + sizeWithin(recordBytes, shells.size) > batchLimits.bytes
+      this.#count >= batchLimits.records || begun + sizeWithin(recordBytes, shells.size) > batchLimits.bytes
     )
   }
 
   add(walk: Walk, shells: Shells): void {
-    const { bytes } = walk.cursor
-    this.#enter(bytes, shells.levels)
-    this.#out.byte(walk.cursor instanceof PointCursor ? 0x0a : 0x12)
-    this.#out.bytes(bytes, walk.record.start, walk.record.end)
+    const { cursor, record } = walk
+    const { bytes } = cursor
     this.#times.see(walk.low, walk.high)
     this.#count++
+    const tag = cursor instanceof PointCursor ? 0x0a : 0x12
+    if (this.#isIn(shells.levels)) {
+      if (this.#isNext(bytes, tag, record.start, record.end)) {
+        this.#runEnd = record.end
+        return
+      }
+      this.#copyRun(bytes)
+    } else {
+      this.#copyRun(bytes)
+      this.#enter(bytes, shells.levels)
+    }
+    this.#out.byte(tag)
+    this.#out.varint(record.end - record.start)
+    this.#runStart = record.start
+    this.#runEnd = record.end
+  }
+
+  #isIn(levels: readonly Shell[]): boolean {
+    // Each level is within the one before it.
+    return this.#open.length === levels.length && this.#open.at(-1) === levels.at(-1)
+  }
+
+  /** Whether nothing but its own tag and length, in their shortest form, is between the run and the record. */
+  #isNext(bytes: Buffer, tag: number, start: number, end: number): boolean {
+    const between = start - this.#runEnd
+    if (between < 2 || between > 4 || bytes[this.#runEnd] !== tag) return false
+    const size = end - start
+    return between === (size < 0x80 ? 2 : size < 0x4000 ? 3 : 4) && size < 0x200000
+  }
+
+  #copyRun(bytes: Buffer): void {
+    if (this.#runEnd > this.#runStart) this.#out.raw(bytes, this.#runStart, this.#runEnd)
+    this.#runStart = this.#runEnd = 0
   }
 
   /** Leaves the shells that the record is not in, and opens those that it is in. */
@@ -180,11 +218,20 @@ export class Part {
     }
   }
 
-  finish(signal: Signal): Records {
+  /** `bytes` is the request that all of it was read from. */
+  finish(signal: Signal, bytes: Buffer): Records {
+    this.#copyRun(bytes)
     this.#leave(0)
     const { from, to } = this.#times
-    const bytes = this.#out.take()
-    return { device: this.device, signal, class: this.class, count: this.#count, from, to, bytes }
+    return {
+      device: this.device,
+      signal,
+      class: this.class,
+      count: this.#count,
+      from,
+      to,
+      bytes: this.#out.take(),
+    }
   }
 }
 

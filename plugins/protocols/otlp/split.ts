@@ -60,35 +60,46 @@ function passThrough(signal: Signal, bytes: Uint8Array, own: string, now: bigint
 
 function divide(signal: Signal, bytes: Uint8Array, own: string, now: bigint): Split {
   const done: Records[] = []
-  const open = new Map<string, Part>()
+  const open = new Map<string, Map<Class, Part>>()
+  let parts = 0
   const refused = new Map<string, Rejected>()
   const records = walk(signal, bytes, own, now)
   const shells = new Shells(records)
+  let lastDevice = ''
+  let ofDevice: Map<Class, Part> | undefined
   while (records.next()) {
     shells.follow()
     const size = records.record.end - records.record.start
-    const key = `${records.class} ${records.device}`
-    let part = open.get(key)
+    const { class: name, device } = records
+    if (ofDevice === undefined || device !== lastDevice) {
+      lastDevice = device
+      ofDevice = open.get(device)
+      if (!ofDevice) open.set(device, (ofDevice = new Map()))
+    }
+    let part = ofDevice.get(name)
     const reason =
-      !part && open.size >= maxParts
+      !part && parts >= maxParts
         ? `more than ${maxParts} devices and classes in one request`
         : refusal(size, shells.size)
     if (reason !== undefined) {
-      const before = refused.get(records.class + reason)?.count ?? 0
-      refused.set(records.class + reason, { class: records.class, count: before + 1, reason })
+      const before = refused.get(name + reason)?.count ?? 0
+      refused.set(name + reason, { class: name, count: before + 1, reason })
       continue
     }
     if (part?.isFullFor(size, shells) === true) {
-      done.push(part.finish(signal))
+      done.push(part.finish(signal, shells.bytes))
+      parts--
       part = undefined
     }
     if (!part) {
-      part = new Part(records.device, records.class)
-      open.set(key, part)
+      part = new Part(device, name)
+      parts++
+      ofDevice.set(name, part)
     }
     part.add(records, shells)
   }
-  for (const part of open.values()) done.push(part.finish(signal))
+  for (const some of open.values())
+    for (const part of some.values()) done.push(part.finish(signal, shells.bytes))
   return { records: done, rejected: [...refused.values()] }
 }
 
