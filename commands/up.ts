@@ -144,7 +144,7 @@ const fleetNote = (ready: ReadyMessage | undefined): string =>
 
 function fleetArguments({ simulate, portOffset }: ProgramOptions): string[] {
   const size =
-    simulate instanceof Map
+    typeof simulate === 'object'
       ? [...simulate].map(([kind, count]) => `${kind}:${count}`).join(',')
       : String(simulate)
   return ['--devices', size, '--port-offset', String(portOffset)]

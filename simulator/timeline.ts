@@ -150,8 +150,8 @@ export async function driveVirtual(
   done: Promise<unknown>,
   busy: () => Promise<unknown> | undefined,
 ): Promise<void> {
-  let isDone = false
-  const end = () => void (isDone = true)
+  const over = new AbortController()
+  const end = () => over.abort()
   done.then(end, end)
   let nowMs = 0
   timeline.drive(
@@ -159,7 +159,7 @@ export async function driveVirtual(
     () => undefined,
   )
   await turn()
-  while (!isDone) {
+  while (!over.signal.aborted) {
     nowMs = Math.max(nowMs, timeline.next?.dueMs ?? nowMs)
     timeline.fire()
     await turn()

@@ -5,7 +5,7 @@ import { PermanentError } from '../plugins/contract/index.ts'
 import type { Truth } from './model.ts'
 
 export interface TruthWriter extends Disposable {
-  tell(truth: Truth): void
+  readonly tell: (truth: Truth) => void
 }
 
 /** Begins the file anew. Faults are few: each line is on its way to the disk before the fault shows. */
