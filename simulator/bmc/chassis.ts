@@ -4,6 +4,7 @@ import type { Json } from '../../plugins/protocols/redfish/json.ts'
 import type { PortKind } from '../model.ts'
 import type { Bmc } from './bmc.ts'
 import { environmentRoutes } from './environment.ts'
+import { makerOf } from './flavours.ts'
 import type { Flavour } from './flavours.ts'
 import { collection } from './query.ts'
 import { base, link } from './router.ts'
@@ -69,7 +70,7 @@ function cardBody({ bmc, flavour }: Call): Json {
     Id: flavour.card,
     Name: flavour.card,
     ChassisType: 'Card',
-    Manufacturer: device.kind.vendor,
+    Manufacturer: makerOf(device),
     Model: device.kind.model,
     PartNumber: device.kind.partNumber,
     SerialNumber: serialOf(bmc),
@@ -101,7 +102,7 @@ function partBody({ bmc, flavour }: Call, id: string, model: string): Json {
     Id: id,
     Name: id,
     ChassisType: 'Component',
-    Manufacturer: bmc.device.kind.vendor,
+    Manufacturer: makerOf(bmc.device),
     Model: model,
     SerialNumber: serialOf(bmc),
     PowerState: 'On',
@@ -158,7 +159,7 @@ function adapterBody({ device, flavour }: Bmc, at: string): Json {
     '@odata.type': '#NetworkAdapter.v1_9_0.NetworkAdapter',
     Id: flavour.adapter,
     Name: flavour.adapter,
-    Manufacturer: device.kind.vendor,
+    Manufacturer: makerOf(device),
     Model: device.kind.model,
     PartNumber: device.kind.partNumber,
     SerialNumber: device.serial,
@@ -257,7 +258,7 @@ function pcieBody({ bmc, path }: Call): Json {
     Id: 'card',
     Name: kind.model,
     DeviceType: 'MultiFunction',
-    Manufacturer: kind.vendor,
+    Manufacturer: makerOf(bmc.device),
     Model: kind.model,
     PartNumber: kind.partNumber,
     SerialNumber: serial,

@@ -17,7 +17,6 @@ export const eventRoutes: Routes = {
   'EventService/SSE': {
     stream: (call, response) => {
       const { bmc, query, request } = call
-      if (!bmc.flavour.hasEventStream) throw new Refusal('ResourceMissingAtURI', [call.path])
       if (bmc.events.streams >= mostStreams)
         throw new Refusal('EventSubscriptionLimitExceeded', [], { 'Retry-After': '60' })
       checkQuery(query, true)
@@ -58,7 +57,7 @@ export const eventRoutes: Routes = {
   },
 }
 
-function eventService({ flavour }: Call): Json {
+function eventService(): Json {
   return {
     '@odata.id': `${base}/EventService`,
     '@odata.type': '#EventService.v1_7_2.EventService',
@@ -81,7 +80,7 @@ function eventService({ flavour }: Call): Json {
       RegistryPrefix: true,
       ResourceType: false,
     },
-    ...(flavour.hasEventStream ? { ServerSentEventUri: `${base}/EventService/SSE` } : {}),
+    ServerSentEventUri: `${base}/EventService/SSE`,
     Subscriptions: link('EventService/Subscriptions'),
     Actions: {
       '#EventService.SubmitTestEvent': {

@@ -15,7 +15,6 @@ export interface Flavour {
   readonly hasLegacy: boolean
   /** Processors, memory and drives are shown; else their collections are empty. */
   readonly hasInventory: boolean
-  readonly hasEventStream: boolean
   /** Nvidia's resources and members, padded serial numbers, no UUID of the system, numbers as texts. */
   readonly isNvidia: boolean
   readonly resetTypes: readonly string[]
@@ -43,17 +42,15 @@ const bluefield: Flavour = {
   redfishVersion: '1.17.0',
   hasLegacy: true,
   hasInventory: true,
-  hasEventStream: true,
   isNvidia: true,
   resetTypes: [...common, 'Nmi'],
 }
 
-/** Until BF-23.10 there was no stream of events, and the Arm side was a stranger to the BMC. */
+/** Until BF-23.10 the Arm side was a stranger to the BMC. */
 const earlyBluefield: Flavour = {
   ...bluefield,
   redfishVersion: '1.9.0',
   hasInventory: false,
-  hasEventStream: false,
 }
 
 const openbmc: Flavour = {
@@ -65,10 +62,13 @@ const openbmc: Flavour = {
   redfishVersion: '1.17.0',
   hasLegacy: false,
   hasInventory: true,
-  hasEventStream: true,
   isNvidia: false,
   resetTypes: [...common, 'Nmi'],
 }
+
+/** What its BMC calls the maker; the card may call itself otherwise. */
+export const makerOf = ({ kind }: Device): string =>
+  kind.bmc.flavour === 'bluefield' ? 'Nvidia' : kind.vendor
 
 /** The part of the firmware that is the BMC's own, where the inventory has one. */
 export const bmcPartOf = ({ state }: Device): string | undefined =>

@@ -1,6 +1,7 @@
 // What the system consists of: processor, memory, drives, each with what wears out or fails of it.
 import type { Json } from '../../plugins/protocols/redfish/json.ts'
 import type { Bmc } from './bmc.ts'
+import { makerOf } from './flavours.ts'
 import type { Flavour } from './flavours.ts'
 import { collection } from './query.ts'
 import { base, link } from './router.ts'
@@ -50,7 +51,7 @@ function processorBody({ bmc, path }: Call): Json {
     ProcessorType: 'CPU',
     ProcessorArchitecture: kind.arch === 'arm64' ? 'ARM' : 'x86',
     InstructionSet: kind.arch === 'arm64' ? 'ARM-A64' : 'x86-64',
-    Manufacturer: kind.vendor,
+    Manufacturer: makerOf(bmc.device),
     TotalCores: kind.cores,
     TotalThreads: kind.cores,
     Status: { Health: 'OK', State: 'Enabled' },

@@ -1,6 +1,7 @@
 // The entry of the service and what describes it: versions, ServiceRoot, OData, registries.
 import type { Json } from '../../plugins/protocols/redfish/json.ts'
 import type { Bmc } from './bmc.ts'
+import { makerOf } from './flavours.ts'
 import { baseRegistry, registryBody } from './messages.ts'
 import { collection, mostLevels } from './query.ts'
 import { base, link } from './router.ts'
@@ -94,7 +95,7 @@ function serviceRoot({ bmc, flavour }: Call): Json {
     Name: 'Root Service',
     RedfishVersion: flavour.redfishVersion,
     UUID: bmc.device.uuid,
-    Vendor: bmc.device.kind.vendor,
+    Vendor: makerOf(bmc.device),
     Product: productOf(bmc),
     ProtocolFeaturesSupported: {
       DeepOperations: { DeepPATCH: false, DeepPOST: false },

@@ -1,6 +1,7 @@
 // The system that the BMC manages: power, boot, what it consists of.
 import type { Json } from '../../plugins/protocols/redfish/json.ts'
 import { serialOf } from './chassis.ts'
+import { makerOf } from './flavours.ts'
 import type { Flavour } from './flavours.ts'
 import { inventoryRoutes, healthOfMemory } from './inventory.ts'
 import { Refusal } from './messages.ts'
@@ -92,7 +93,7 @@ function systemBody(call: Call): Json {
     Name: flavour.system,
     Description: 'Computer System',
     SystemType: flavour.isNvidia ? 'Physical' : 'DPU',
-    Manufacturer: kind.vendor,
+    Manufacturer: makerOf(device),
     Model: kind.model,
     PartNumber: kind.partNumber,
     SerialNumber: serialOf(bmc),

@@ -126,7 +126,8 @@ describe('an update', () => {
 
   test('of the BMC brings what its new firmware can', async () => {
     const bmc = await simulatedBmc(flavours.early)
-    expect((await bmc.get(`${root}/EventService`)).ServerSentEventUri).toBeUndefined()
+    const memory = async () => (await bmc.get(`${root}/Systems/Bluefield/Memory`)).Members
+    expect(await memory()).toEqual([])
     const given = {
       ImageURI: 'http://images/bmc_BF-24.07-14.fwpkg',
       TransferProtocol: 'HTTP',

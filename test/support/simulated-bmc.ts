@@ -32,7 +32,7 @@ const openbmc: Kind = {
 
 /** One for each form of the tree. */
 export const flavours = {
-  /** Before there was a stream of events. */
+  /** Before it showed processors, memory and drives. */
   early: { ...bluefield3, firmware: { ...bluefield3.firmware, BMC_Firmware: ['BF-23.10-5'] } },
   bluefield: { ...bluefield3, firmware: { ...bluefield3.firmware, BMC_Firmware: ['BF-24.07-14'] } },
   openbmc,
