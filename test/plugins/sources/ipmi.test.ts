@@ -320,7 +320,7 @@ describe('what ipmitool prints', () => {
 
   test('of what is the case is read as a state, and nothing is made up of what says none', () => {
     const lines = [
-      // `ipmitool -c sdr type "Power Supply"` of three servers
+      // `ipmitool -c sdr type "Power Supply"` of three servers, as a health check of JumpScale quotes it
       'PS1 Status,C8h,ok,10.1,Presence detected',
       'PSU1_Status,DEh,ok,10.1,Presence detected, Power Supply AC lost',
       'PSU2_Status,DFh,ns,10.2,No Reading',
