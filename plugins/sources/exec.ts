@@ -65,6 +65,7 @@ export default defineSource({
   config,
   signals: ['metrics', 'logs', 'traces'],
   create: (config, context) => ({ run: (emit, signal) => run(config, context, emit, signal) }),
+  detect: async () => ({ leftOut: 'only a configuration says which programs to run' }),
 })
 
 async function run(config: Config, context: Context, emit: Emit, signal: AbortSignal): Promise<void> {

@@ -54,6 +54,7 @@ export default defineSource({
   config,
   signals: ['logs'],
   create: (config, context) => ({ run: (emit, signal) => run(config, context, emit, signal) }),
+  detect: async () => ({ leftOut: 'takes what programs send to its port, which only a configuration opens' }),
 })
 
 async function run(config: Config, context: Context, emit: Emit, signal: AbortSignal): Promise<void> {

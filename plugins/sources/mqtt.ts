@@ -69,6 +69,7 @@ export default defineSource({
   config,
   signals: ['metrics', 'logs', 'traces'],
   create: (config, context) => ({ run: (emit, signal) => run(config, context, emit, signal) }),
+  detect: async () => ({ leftOut: 'only a configuration says which broker to ask, and which topics' }),
 })
 
 async function run(config: Config, context: Context, emit: Emit, signal: AbortSignal): Promise<void> {

@@ -68,6 +68,7 @@ export default defineSource({
   config,
   signals: ['metrics'],
   create: (config, context) => ({ run: (emit, signal) => run(config, context, emit, signal) }),
+  detect: async () => ({ leftOut: 'only a configuration says which programs to scrape' }),
 })
 
 async function run(config: Config, context: Context, emit: Emit, signal: AbortSignal): Promise<void> {

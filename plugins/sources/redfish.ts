@@ -17,4 +17,5 @@ export default defineSource({
       await watch(settings, context, emit, signal)
     },
   }),
+  detect: async () => ({ leftOut: 'only a configuration says which BMC to ask, and as whom' }),
 })

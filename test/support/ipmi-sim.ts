@@ -49,6 +49,33 @@ const sensors: readonly SensorSpec[] = [
   { number: 4, name: 'p0_temp', type: 1, unit: 1, m: 1, exponent: 0, raw: 0, upper: [0x4b, 0x46] },
 ]
 
+interface DiscreteSpec {
+  number: number
+  name: string
+  /** Of IPMI's table 42-3: 8 power supply, 9 power unit. */
+  type: number
+  /** Of table 42-1: 0x6f of that type, 0x0b redundancy. */
+  eventType: number
+  /** Of table 43-13: 10 power supply, 21 power management. */
+  entity: number
+}
+
+const discrete: readonly DiscreteSpec[] = [
+  { number: 5, name: 'PS1_Status', type: 8, eventType: 0x6f, entity: 10 },
+  { number: 6, name: 'PS_Redundancy', type: 9, eventType: 0x0b, entity: 21 },
+]
+
+/** A compact sensor record (IPMI 2.0, table 43-2). */
+function compactOf({ number, name, type, eventType, entity }: DiscreteSpec): number[] {
+  const parts = [
+    [0x20, 0x00, number, entity, 0x01, 0x63, 0x40, type, eventType],
+    [0xff, 0x7f, 0xff, 0x7f, 0xff, 0x7f, 0xc0, 0x00, 0x00],
+    [0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0xc0 | name.length, ...Buffer.from(name)],
+  ]
+  const body = parts.flat()
+  return [0x00, 0x00, 0x51, 0x02, body.length, ...body]
+}
+
 const hex = (bytes: readonly number[]): string =>
   bytes.map((one) => `0x${one.toString(16).padStart(2, '0')}`).join(' ')
 
@@ -105,6 +132,13 @@ function commands(): string {
     'mc_add 0x20 0 no-device-sdrs 0x23 9 8 0x9f 0x1291 0xf02 persist_sdr',
     'sel_enable 0x20 1000 0x0a',
     ...used,
+    ...discrete.flatMap((one) => [
+      `sensor_add 0x20 0 ${one.number} ${one.type} 0x${one.eventType.toString(16)}`,
+      `sensor_set_bit 0x20 0 ${one.number} 0 1 0`,
+      `sensor_set_event_support 0x20 0 ${one.number} enable scanning per-state ` +
+        '111111111111111 111111111111111 111111111111111 111111111111111',
+      `main_sdr_add 0x20 ${hex(compactOf(one))}`,
+    ]),
     `mc_add_fru_data 0x20 0 256 data ${hex(fru)}`,
     'mc_enable 0x20',
     '',

@@ -5,6 +5,7 @@ import { Readings, timeParts } from '../../contract/readings.ts'
 import { classOfLog } from '../../contract/signal.ts'
 import type { Class } from '../../contract/signal.ts'
 import type { Attributes } from '../../contract/values.ts'
+import type { Condition } from './discrete.ts'
 import { fruAttributes } from './fru.ts'
 import type { Fru } from './fru.ts'
 import { metricsOf } from './sdr.ts'
@@ -24,6 +25,7 @@ const order = Object.keys(ipmiMetrics)
 
 export interface Status {
   readonly readings: readonly Reading[]
+  readonly conditions: readonly Condition[]
   readonly frus: readonly Fru[]
   /** Undefined where the BMC does not say. */
   readonly isOn: boolean | undefined
@@ -36,8 +38,11 @@ interface Point {
 }
 
 /** The points of one reading, in the order of their metrics. */
-export function encodeStatus({ readings, frus, isOn }: Status, about: About): Records[] {
+export function encodeStatus({ readings, conditions, frus, isOn }: Status, about: About): Records[] {
   const points: Point[] = readings.flatMap(pointsOf)
+  for (const { id, name, type, state } of conditions) {
+    points.push(...statusOf({ 'hw.id': id, 'hw.name': name, 'hw.type': type }, state))
+  }
   for (const one of frus) points.push({ metric: 'dpu.fru.info', value: 1n, attributes: fruAttributes(one) })
   for (const state of isOn === undefined ? [] : ['on', 'off']) {
     const attributes = {
@@ -81,15 +86,16 @@ function pointsOf({ id, name, kind, type, location, value, state, limits }: Read
       })
     }
   }
-  for (const one of state === undefined ? [] : ['ok', 'degraded', 'failed']) {
-    points.push({
-      metric: 'hw.status',
-      value: one === state ? 1n : 0n,
-      attributes: { ...attributes, 'hw.state': one },
-    })
-  }
+  if (state !== undefined) points.push(...statusOf(attributes, state))
   return points
 }
+
+const statusOf = (attributes: Attributes, state: string): Point[] =>
+  ['ok', 'degraded', 'failed'].map((one) => ({
+    metric: 'hw.status',
+    value: one === state ? 1n : 0n,
+    attributes: { ...attributes, 'hw.state': one },
+  }))
 
 interface Judged {
   readonly severity: number

@@ -8,6 +8,7 @@ import { loadCursor } from '../cursors.ts'
 import { onceEach, resourceOf } from '../bmc/resource.ts'
 import { deviceFromHostId } from '../otlp/device.ts'
 import { selects } from '../proc-selection.ts'
+import { conditionsOf } from './discrete.ts'
 import { deviceOf, frusOf } from './fru.ts'
 import type { Fru } from './fru.ts'
 import { encodeEvents, encodeStatus } from './records.ts'
@@ -124,13 +125,18 @@ class Watcher {
     }
     const lines = await this.#tool.ask('sdr elist full', this.#signal)
     if (lines.length === 0) this.#tell('sensors', this.#tool.complaints.slice(-200) || 'there are none')
+    // Those that only say what is the case stand in full records on some BMCs, in compact ones on most.
+    const all = [...lines, ...(await this.#tool.ask('sdr elist compact', this.#signal))]
     const found = readingsOf(lines).filter(({ id }) => this.#wanted(id))
+    const conditions = conditionsOf(all).filter(({ id }) => this.#wanted(id))
     const { most } = this.#settings
-    if (found.length > most) this.#tell('sensors', `${found.length} found, ${most} are read`)
+    const count = found.length + conditions.length
+    if (count > most) this.#tell('sensors', `${count} found, ${most} are read`)
     const power = await this.#tool.ask('chassis power status', this.#signal)
     const isOn = /Chassis Power is (on|off)/.exec(power.join('\n'))?.[1]
     const status = {
       readings: found.slice(0, most),
+      conditions: conditions.slice(0, Math.max(0, most - found.length)),
       frus: this.#frus,
       isOn: isOn === undefined ? undefined : isOn === 'on',
     }

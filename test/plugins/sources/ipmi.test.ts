@@ -3,6 +3,7 @@ import { afterAll, describe, expect, onTestFinished, test, vi } from 'vitest'
 import type * as z from 'zod'
 import { RetryableError } from '../../../plugins/contract/index.ts'
 import type { Records } from '../../../plugins/contract/index.ts'
+import { conditionsOf } from '../../../plugins/protocols/ipmi/discrete.ts'
 import { deviceOf, frusOf } from '../../../plugins/protocols/ipmi/fru.ts'
 import { readingsOf } from '../../../plugins/protocols/ipmi/sdr.ts'
 import { parseMeaning, recordOf } from '../../../plugins/protocols/ipmi/sel.ts'
@@ -106,6 +107,29 @@ describe.skipIf(whyNoIpmi !== undefined)(`ipmi with ipmi_sim${needed}`, () => {
     expect(valuesOf(received, 'hw.temperature')).toEqual({ DPU_Temp: 44 })
     expect(valuesOf(received, 'hw.fan.speed')).toEqual({ FAN_1: 4200 })
     expect(valuesOf(received, 'hw.voltage')).toEqual({ '12V_ATX': 12.24 })
+  })
+
+  test('tells the state of what only says what is the case, and how it changes', async () => {
+    const sim = await simulate()
+    const { received, rest, next } = watch(sim)
+    await rest()
+    const stateOf = (name: string) =>
+      pointsOf(received)
+        .filter((one) => one.name === 'hw.status' && one.attributes['hw.name'] === name && one.value === 1n)
+        .map(({ attributes }) => [attributes['hw.id'], attributes['hw.type'], attributes['hw.state']])
+    expect(stateOf('PS1_Status')).toEqual([['PS1_Status@10.1', 'power_supply', 'ok']])
+    expect(stateOf('PS_Redundancy')).toEqual([['PS_Redundancy@21.1', 'power_supply', 'ok']])
+    sim.command('sensor_set_bit 0x20 0 5 3 1 1')
+    sim.command('sensor_set_bit 0x20 0 6 0 0 1')
+    sim.command('sensor_set_bit 0x20 0 6 2 1 1')
+    await vi.waitFor(
+      async () => {
+        await next(10_000)
+        expect(stateOf('PS1_Status')[0]?.[2]).toBe('failed')
+        expect(stateOf('PS_Redundancy')[0]?.[2]).toBe('degraded')
+      },
+      { timeout: 20_000 },
+    )
   })
 
   test('asks again through the same helper, and sees what changed', async () => {
@@ -291,6 +315,39 @@ describe('what ipmitool prints', () => {
         state: 'failed',
         limits: ['low.critical 300', 'low.degraded 500'],
       },
+    ])
+  })
+
+  test('of what is the case is read as a state, and nothing is made up of what says none', () => {
+    const lines = [
+      // `ipmitool -c sdr type "Power Supply"` of three servers, as a health check of JumpScale quotes it
+      'PS1 Status,C8h,ok,10.1,Presence detected',
+      'PSU1_Status,DEh,ok,10.1,Presence detected, Power Supply AC lost',
+      'PSU2_Status,DFh,ns,10.2,No Reading',
+      'PSU Redundancy,E6h,ok,21.1,Redundancy Lost',
+      'PSU Alert,16h,ns,208.1,Event-Only',
+      // ipmitool 1.8.19 of a Supermicro X11SSL-F, and names of IPMI's tables 42-2 and 42-3
+      'Chassis Intru,AAh,ok,23.1,',
+      'PS2 Status,c9h,cr,10.2,Presence detected, Failure detected',
+      'FAN2,42h,ok,29.2,3500 RPM',
+      'Drive 4,64h,ok,4.4,Drive Present, Predictive Failure',
+      'Status,60h,ok,3.1,Presence detected',
+      'Status,61h,ok,3.1,Presence detected, IERR',
+      'PS3,62h,ok,10.3,AC out-of-range, but present',
+      'DIMM,63h,ok,32.5,Memory Device Disabled, Presence Detected',
+      'PWRGD,64h,ok,10.1,State Asserted',
+      'DPU_Temp,44,degrees C,ok,7.1,System Board,Temperature,,,,,,,,,,,',
+    ]
+    expect(conditionsOf(lines).map(({ id, type, state }) => [id, type, state])).toEqual([
+      ['PS1 Status@10.1', 'power_supply', 'ok'],
+      ['PSU1_Status@10.1', 'power_supply', 'failed'],
+      ['PSU Redundancy@21.1', 'power_supply', 'failed'],
+      ['Chassis Intru@23.1', 'enclosure', 'ok'],
+      ['PS2 Status@10.2', 'power_supply', 'failed'],
+      ['Drive 4@4.4', 'physical_disk', 'degraded'],
+      ['Status@3.1', 'cpu', 'ok'],
+      ['Status@3.1#2', 'cpu', 'failed'],
+      ['PS3@10.3', 'power_supply', 'degraded'],
     ])
   })
 
