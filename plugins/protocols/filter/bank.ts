@@ -4,7 +4,7 @@ import { classes, rank } from '../../contract/signal.ts'
 import type { AttributeValue } from '../../contract/values.ts'
 import { nameTest, valueTest } from './conditions.ts'
 import type { ValueTest } from './conditions.ts'
-import { KeyLead, keyTests } from './key-tests.ts'
+import { keyTests } from './key-tests.ts'
 import type { KeyTests } from './key-tests.ts'
 import { AttributeWalk, mostPlaces } from './record.ts'
 import type { RecordFacts } from './record.ts'
@@ -33,10 +33,8 @@ export class Bank {
   readonly #seen: Int32Array
   readonly #valueStarts: Int32Array
   readonly #valueEnds: Int32Array
-  /** Of the keys, and of some that nobody asks about. */
-  readonly #leads: KeyLead[]
-  /** Which of them was last found at each place of a record. */
-  readonly #lastAt = new Uint16Array(mostPlaces)
+  /** At which place of a record each was found last. */
+  readonly #places: Uint8Array
   #turn = 0
   /** Rules that ask of an attribute. */
   readonly #attributeRules: number
@@ -66,7 +64,7 @@ export class Bank {
     this.#keys = keyTests(matches)
     this.#next = new Uint16Array(this.#keys.length)
     this.#seen = new Int32Array(this.#keys.length)
-    this.#leads = this.#keys.map(({ lead }) => lead)
+    this.#places = new Uint8Array(this.#keys.length)
     this.#valueStarts = new Int32Array(this.#keys.length)
     this.#valueEnds = new Int32Array(this.#keys.length)
     this.#attributeRules = this.#keys.reduce((bits, { needs }) => bits | needs, 0)
@@ -121,18 +119,24 @@ export class Bank {
     return bits
   }
 
-  /** Finds the attributes that are asked about, then asks: of the one that most rules speak of first. */
+  /**
+   * Asks of the attribute first that most rules speak of: what no rule asks of any more is not looked for. Each is looked
+   * for where it stood last; where one is not there, all are found anew.
+   */
   #ofAttributes(record: RecordFacts, given: number): number {
     const turn = (this.#turn = (this.#turn + 1) | 0)
-    if (record.attributeCount > mostPlaces) this.#findMany(record, turn)
-    else this.#find(record, turn)
     const { bytes, view } = record
     const keys = this.#keys
     const asking = this.#attributeRules
+    let areFound = false
     let alive = given
     for (let index = 0; index < keys.length; index++) {
       const key = keys[index] as KeyTests // below the length
       if ((alive & key.needs) === 0) continue
+      if (!areFound && !this.#isInPlace(index, key, record, turn)) {
+        this.#find(record, turn)
+        areFound = true
+      }
       const fits =
         this.#seen[index] === turn
           ? key.judge(bytes, view, this.#valueStarts[index] ?? 0, this.#valueEnds[index] ?? 0)
@@ -143,31 +147,43 @@ export class Bank {
     return alive
   }
 
-  #find(record: RecordFacts, turn: number): void {
+  /** Records of one source have their attributes in one order. */
+  #isInPlace(index: number, { lead }: KeyTests, record: RecordFacts, turn: number): boolean {
     const { bytes, view, attributeStarts: starts, attributeEnds: ends, attributeCount: count } = record
+    const place = this.#places[index] ?? 0
+    if (place >= count || count > mostPlaces) return false
+    const start = starts[place] ?? 0
+    const end = ends[place] ?? 0
+    const size = lead.within(view, start, end)
+    if (size === 0) return false
+    const value = valueStart(bytes, start + size, end)
+    if (value === 0) return false
+    // Of a key that stands there twice, the first counts: none before it may be like it.
+    const length = size - 3
+    const tail = view.getInt32(start + length - 2, true)
+    for (let at = 0; at < place; at++) {
+      const before = starts[at] ?? 0
+      if (bytes[before] !== 0x0a) return false
+      if (bytes[before + 1] === length && view.getInt32(before + length - 2, true) === tail) return false
+    }
+    this.#noteValue(index, value, end, turn, place)
+    return true
+  }
+
+  #find(record: RecordFacts, turn: number): void {
+    if (record.attributeCount > mostPlaces) return this.#findMany(record, turn)
+    const { bytes, attributeStarts: starts, attributeEnds: ends, attributeCount: count } = record
     for (let at = 0; at < count; at++) {
       const start = starts[at] ?? 0
       const end = ends[at] ?? 0
-      // Records of one source have their attributes in one order.
-      const guess = this.#lastAt[at] ?? 0
-      const lead = this.#leads[guess]?.within(view, start, end) ?? 0
-      const keyEnd = lead > 0 ? start + lead - 1 : start + 2 + (bytes[start + 1] ?? 0)
-      // Key, then value, both with a length of one byte or three, as nearly everyone writes them.
-      let value = keyEnd + 2
-      let size = bytes[keyEnd + 1] ?? 0
-      if (size >= 0x80) {
-        size = (size & 0x7f) | (((bytes[keyEnd + 2] ?? 0) & 0x7f) << 7) | ((bytes[keyEnd + 3] ?? 0x80) << 14)
-        value += 2
-      }
-      const isUsual = value + size === end
-      if (isUsual && lead > 0) {
-        if (guess < this.#keys.length) this.#noteValue(guess, value, end, turn)
-      } else if (isUsual && bytes[start] === 0x0a && keyEnd < start + 130 && bytes[keyEnd] === 0x12) {
-        this.#lastAt[at] = this.#note(record, start + 2, keyEnd, value, end, turn)
-      } else {
+      const keyEnd = start + 2 + (bytes[start + 1] ?? 0)
+      const isUsual = bytes[start] === 0x0a && keyEnd < start + 130 && bytes[keyEnd] === 0x12
+      const value = isUsual ? valueStart(bytes, keyEnd + 1, end) : 0
+      if (value > 0) this.#note(record, start + 2, keyEnd, value, end, turn, at)
+      else {
         const walk = this.#walk
         walk.read(bytes, start, end)
-        this.#note(record, walk.keyStart, walk.keyEnd, walk.valueStart, walk.valueEnd, turn)
+        this.#note(record, walk.keyStart, walk.keyEnd, walk.valueStart, walk.valueEnd, turn, at)
       }
     }
   }
@@ -175,10 +191,11 @@ export class Bank {
   #findMany(record: RecordFacts, turn: number): void {
     const { bytes, attributesStart, attributesEnd, layout } = record
     const walk = this.#walk.over(bytes, attributesStart, attributesEnd, layout.attributes)
-    while (walk.next()) this.#note(record, walk.keyStart, walk.keyEnd, walk.valueStart, walk.valueEnd, turn)
+    while (walk.next())
+      this.#note(record, walk.keyStart, walk.keyEnd, walk.valueStart, walk.valueEnd, turn, 0)
   }
 
-  /** Remembers where the value of an attribute stands that is asked about. Answers with the number of its lead. */
+  /** Remembers where the value of an attribute stands that is asked about. */
   #note(
     { bytes, view }: RecordFacts,
     keyStart: number,
@@ -186,26 +203,29 @@ export class Bank {
     start: number,
     end: number,
     turn: number,
-  ): number {
+    place: number,
+  ): void {
     for (let at = this.#slots[slotOf(bytes, keyStart, keyEnd)] ?? 0; at > 0; at = this.#next[at - 1] ?? 0) {
       if (!(this.#keys[at - 1] as KeyTests).is(view, keyStart, keyEnd)) continue
-      this.#noteValue(at - 1, start, end, turn)
-      return at - 1
+      if (this.#seen[at - 1] !== turn) this.#noteValue(at - 1, start, end, turn, place)
+      return
     }
-    // What nobody asks about is told from the others as quickly.
-    const known = this.#leads.findIndex((lead) => lead.within(view, keyStart - 2, keyEnd + 2) > 0)
-    if (known >= 0) return known
-    if (this.#leads.length >= this.#keys.length + mostPlaces) return this.#leads.length
-    return this.#leads.push(new KeyLead(bytes.subarray(keyStart, keyEnd))) - 1
   }
 
-  /** Of a key that stands there twice, the first counts. */
-  #noteValue(key: number, start: number, end: number, turn: number): void {
-    if (this.#seen[key] === turn) return
+  #noteValue(key: number, start: number, end: number, turn: number, place: number): void {
     this.#seen[key] = turn
     this.#valueStarts[key] = start
     this.#valueEnds[key] = end
+    this.#places[key] = place
   }
+}
+
+/** Where a value begins whose length, of one byte or three, stands at `at`; 0 where it does not end with its attribute. */
+function valueStart(bytes: Uint8Array, at: number, end: number): number {
+  const size = bytes[at] ?? 0
+  if (size < 0x80) return at + 1 + size === end ? at + 1 : 0
+  const long = (size & 0x7f) | (((bytes[at + 1] ?? 0) & 0x7f) << 7) | ((bytes[at + 2] ?? 0x80) << 14)
+  return at + 3 + long === end ? at + 3 : 0
 }
 
 const slotOf = (bytes: Uint8Array, start: number, end: number): number =>

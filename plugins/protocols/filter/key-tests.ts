@@ -6,7 +6,7 @@ import { textOf } from './record.ts'
 import type { Match } from './settings.ts'
 
 /** How nearly everyone writes the KeyValue of a key, up to the length of its value. */
-export class KeyLead {
+class KeyLead {
   readonly #words: Float64Array
   readonly #size: number
 
