@@ -4,7 +4,9 @@ import { classes, rank } from '../../contract/signal.ts'
 import type { AttributeValue } from '../../contract/values.ts'
 import { nameTest, valueTest } from './conditions.ts'
 import type { ValueTest } from './conditions.ts'
-import { AttributeWalk, mostPlaces, textOf } from './record.ts'
+import { keyTests } from './key-tests.ts'
+import type { KeyTests } from './key-tests.ts'
+import { AttributeWalk, mostPlaces } from './record.ts'
 import type { RecordFacts } from './record.ts'
 import { severities } from './settings.ts'
 import type { Match } from './settings.ts'
@@ -25,10 +27,14 @@ export class Bank {
   #ofResource = -1
   readonly #keys: readonly KeyTests[]
   /** First of the keys with such a hash, + 1. */
-  readonly #slots = new Uint8Array(256)
-  readonly #next: Uint8Array
-  /** In which turn a key was last seen. */
+  readonly #slots = new Uint16Array(256)
+  readonly #next: Uint16Array
+  /** In which turn a key was last seen, and where its value stood. */
   readonly #seen: Int32Array
+  readonly #valueStarts: Int32Array
+  readonly #valueEnds: Int32Array
+  /** At which place of a record each was found last. */
+  readonly #places: Uint8Array
   #turn = 0
   /** Rules that ask of an attribute. */
   readonly #attributeRules: number
@@ -56,8 +62,11 @@ export class Bank {
       })),
     )
     this.#keys = keyTests(matches)
-    this.#next = new Uint8Array(this.#keys.length)
+    this.#next = new Uint16Array(this.#keys.length)
     this.#seen = new Int32Array(this.#keys.length)
+    this.#places = new Uint8Array(this.#keys.length)
+    this.#valueStarts = new Int32Array(this.#keys.length)
+    this.#valueEnds = new Int32Array(this.#keys.length)
     this.#attributeRules = this.#keys.reduce((bits, { needs }) => bits | needs, 0)
     for (const [index, { key }] of this.#keys.entries()) {
       const slot = slotOf(key, 0, key.length)
@@ -110,76 +119,113 @@ export class Bank {
     return bits
   }
 
+  /**
+   * Asks of the attribute first that most rules speak of: what no rule asks of any more is not looked for. Each is looked
+   * for where it stood last; where one is not there, all are found anew.
+   */
   #ofAttributes(record: RecordFacts, given: number): number {
     const turn = (this.#turn = (this.#turn + 1) | 0)
-    if (record.attributeCount > mostPlaces) return this.#ofMany(record, given, turn)
-    const { bytes, attributeStarts: starts, attributeEnds: ends } = record
+    const { bytes, view } = record
+    const keys = this.#keys
     const asking = this.#attributeRules
+    let areFound = false
     let alive = given
-    for (let at = 0; at < record.attributeCount; at++) {
+    for (let index = 0; index < keys.length; index++) {
+      const key = keys[index] as KeyTests // below the length
+      if ((alive & key.needs) === 0) continue
+      if (!areFound && !this.#isInPlace(index, key, record, turn)) {
+        this.#find(record, turn)
+        areFound = true
+      }
+      const fits =
+        this.#seen[index] === turn
+          ? key.judge(bytes, view, this.#valueStarts[index] ?? 0, this.#valueEnds[index] ?? 0)
+          : key.absent
+      alive &= ~key.needs | fits
+      if ((alive & asking) === 0) return alive
+    }
+    return alive
+  }
+
+  /** Records of one source have their attributes in one order. */
+  #isInPlace(index: number, { lead }: KeyTests, record: RecordFacts, turn: number): boolean {
+    const { bytes, view, attributeStarts: starts, attributeEnds: ends, attributeCount: count } = record
+    const place = this.#places[index] ?? 0
+    if (place >= count || count > mostPlaces) return false
+    const start = starts[place] ?? 0
+    const end = ends[place] ?? 0
+    const size = lead.within(view, start, end)
+    if (size === 0) return false
+    const value = valueStart(bytes, start + size, end)
+    if (value === 0) return false
+    // Of a key that stands there twice, the first counts: none before it may be like it.
+    const length = size - 3
+    const tail = view.getInt32(start + length - 2, true)
+    for (let at = 0; at < place; at++) {
+      const before = starts[at] ?? 0
+      if (bytes[before] !== 0x0a) return false
+      if (bytes[before + 1] === length && view.getInt32(before + length - 2, true) === tail) return false
+    }
+    this.#noteValue(index, value, end, turn, place)
+    return true
+  }
+
+  #find(record: RecordFacts, turn: number): void {
+    if (record.attributeCount > mostPlaces) return this.#findMany(record, turn)
+    const { bytes, attributeStarts: starts, attributeEnds: ends, attributeCount: count } = record
+    for (let at = 0; at < count; at++) {
       const start = starts[at] ?? 0
       const end = ends[at] ?? 0
       const keyEnd = start + 2 + (bytes[start + 1] ?? 0)
-      // Key, then value, both with a length of one byte or three, as nearly everyone writes them.
-      let value = keyEnd + 2
-      let size = bytes[keyEnd + 1] ?? 0
-      if (size >= 0x80) {
-        size = (size & 0x7f) | (((bytes[keyEnd + 2] ?? 0) & 0x7f) << 7) | ((bytes[keyEnd + 3] ?? 0x80) << 14)
-        value += 2
-      }
-      if (bytes[start] === 0x0a && keyEnd < start + 130 && bytes[keyEnd] === 0x12 && value + size === end) {
-        alive = this.#ofOne(record, start + 2, keyEnd, value, end, alive, turn)
-      } else {
+      const isUsual = bytes[start] === 0x0a && keyEnd < start + 130 && bytes[keyEnd] === 0x12
+      const value = isUsual ? valueStart(bytes, keyEnd + 1, end) : 0
+      if (value > 0) this.#note(record, start + 2, keyEnd, value, end, turn, at)
+      else {
         const walk = this.#walk
         walk.read(bytes, start, end)
-        alive = this.#ofOne(record, walk.keyStart, walk.keyEnd, walk.valueStart, walk.valueEnd, alive, turn)
+        this.#note(record, walk.keyStart, walk.keyEnd, walk.valueStart, walk.valueEnd, turn, at)
       }
-      if ((alive & asking) === 0) return alive
     }
-    return this.#ofAbsent(alive, turn)
   }
 
-  #ofMany(record: RecordFacts, given: number, turn: number): number {
+  #findMany(record: RecordFacts, turn: number): void {
     const { bytes, attributesStart, attributesEnd, layout } = record
     const walk = this.#walk.over(bytes, attributesStart, attributesEnd, layout.attributes)
-    let alive = given
-    while (walk.next()) {
-      alive = this.#ofOne(record, walk.keyStart, walk.keyEnd, walk.valueStart, walk.valueEnd, alive, turn)
-    }
-    return this.#ofAbsent(alive, turn)
+    while (walk.next())
+      this.#note(record, walk.keyStart, walk.keyEnd, walk.valueStart, walk.valueEnd, turn, 0)
   }
 
-  #ofOne(
-    record: RecordFacts,
+  /** Remembers where the value of an attribute stands that is asked about. */
+  #note(
+    { bytes, view }: RecordFacts,
     keyStart: number,
     keyEnd: number,
     start: number,
     end: number,
-    alive: number,
     turn: number,
-  ): number {
-    const { bytes, view } = record
+    place: number,
+  ): void {
     for (let at = this.#slots[slotOf(bytes, keyStart, keyEnd)] ?? 0; at > 0; at = this.#next[at - 1] ?? 0) {
-      const key = this.#keys[at - 1] as KeyTests // entered
-      if (!key.is(view, keyStart, keyEnd)) continue
-      // Of a key that stands there twice, the first counts.
-      if (this.#seen[at - 1] === turn) return alive
-      this.#seen[at - 1] = turn
-      if ((alive & key.needs) === 0) return alive
-      return alive & (~key.needs | key.judge(bytes, view, start, end))
+      if (!(this.#keys[at - 1] as KeyTests).is(view, keyStart, keyEnd)) continue
+      if (this.#seen[at - 1] !== turn) this.#noteValue(at - 1, start, end, turn, place)
+      return
     }
-    return alive
   }
 
-  #ofAbsent(given: number, turn: number): number {
-    let alive = given
-    for (let index = 0; index < this.#keys.length; index++) {
-      if (this.#seen[index] === turn) continue
-      const { needs, absent } = this.#keys[index] as KeyTests // below the length
-      alive &= ~needs | absent
-    }
-    return alive
+  #noteValue(key: number, start: number, end: number, turn: number, place: number): void {
+    this.#seen[key] = turn
+    this.#valueStarts[key] = start
+    this.#valueEnds[key] = end
+    this.#places[key] = place
   }
+}
+
+/** Where a value begins whose length, of one byte or three, stands at `at`; 0 where it does not end with its attribute. */
+function valueStart(bytes: Uint8Array, at: number, end: number): number {
+  const size = bytes[at] ?? 0
+  if (size < 0x80) return at + 1 + size === end ? at + 1 : 0
+  const long = (size & 0x7f) | (((bytes[at + 1] ?? 0) & 0x7f) << 7) | ((bytes[at + 2] ?? 0x80) << 14)
+  return at + 3 + long === end ? at + 3 : 0
 }
 
 const slotOf = (bytes: Uint8Array, start: number, end: number): number =>
@@ -197,109 +243,3 @@ const plainText = (value: AttributeValue): string =>
   typeof value === 'object'
     ? JSON.stringify(value, (_, inner: unknown) => (typeof inner === 'bigint' ? inner.toString() : inner))
     : String(value)
-
-function keyTests(matches: readonly Match[]): KeyTests[] {
-  const byKey = new Map<string, { bit: number; test: ValueTest }[]>()
-  for (const [index, { attributes }] of matches.entries()) {
-    for (const [key, condition] of Object.entries(attributes ?? {})) {
-      const tests = byKey.get(key) ?? []
-      tests.push({ bit: 1 << index, test: valueTest(condition) })
-      byKey.set(key, tests)
-    }
-  }
-  return [...byKey].map(([key, tests]) => new KeyTests(Buffer.from(key), tests))
-}
-
-const cacheBits = 9
-const cacheSlots = 1 << cacheBits
-/** Four bytes each: eight, and the last four, which may overlap. */
-const wordsCached = 9
-const longestCached = 36
-
-/** What all rules of a bank ask of one attribute. Bytes are compared four at a time. */
-class KeyTests {
-  readonly key: Buffer
-  readonly #keyWords: Int32Array
-  /** Rules that ask of it, and those of them that hold where it is absent. */
-  readonly needs: number
-  readonly absent: number
-  readonly #present: number
-  readonly #tests: readonly { bit: number; fits: (text: string) => boolean }[]
-  // Values seen, as they are encoded: length + 1, the bytes, the rules that hold.
-  readonly #lengths = new Uint8Array(cacheSlots)
-  readonly #values = new Int32Array(cacheSlots * wordsCached)
-  readonly #bits = new Int32Array(cacheSlots)
-
-  constructor(key: Buffer, tests: readonly { bit: number; test: ValueTest }[]) {
-    this.key = key
-    const view = new DataView(key.buffer, key.byteOffset, key.length)
-    this.#keyWords = Int32Array.from({ length: Math.max(1, Math.ceil(key.length / 4)) }, (_, index) =>
-      wordAt(view, 0, key.length, index * 4),
-    )
-    this.needs = tests.reduce((bits, { bit }) => bits | bit, 0)
-    this.absent = tests.reduce((bits, { bit, test }) => (test.absent ? bits | bit : bits), 0)
-    this.#present = tests.reduce((bits, { bit, test }) => (test.fits ? bits : bits | bit), 0)
-    this.#tests = tests.flatMap(({ bit, test }) => (test.fits ? [{ bit, fits: test.fits }] : []))
-  }
-
-  is(view: DataView, start: number, end: number): boolean {
-    if (end - start !== this.key.length) return false
-    const words = this.#keyWords
-    const size = end - start
-    if (size < 4) return words[0] === shortWord(view, start, size)
-    let at = start
-    for (let index = 0; index < words.length - 1; index++, at += 4) {
-      if (view.getInt32(at, true) !== words[index]) return false
-    }
-    return view.getInt32(end - 4, true) === words[words.length - 1]
-  }
-
-  /** The rules of those that hold of a value. */
-  judge(bytes: Buffer, view: DataView, start: number, end: number): number {
-    if (this.#tests.length === 0) return this.#present
-    const size = end - start
-    if (size > longestCached) return this.#evaluate(bytes, start, end)
-    const last = size < 4 ? shortWord(view, start, size) : view.getInt32(end - 4, true)
-    let hash = Math.imul(last ^ size, 0x9e3779b1)
-    for (let at = start; at < end - 4; at += 4) {
-      hash = Math.imul((hash ^ view.getInt32(at, true)) + (hash >>> 15), 0x9e3779b1)
-    }
-    const slot = (hash ^ (hash >>> 13)) >>> (32 - cacheBits)
-    const values = this.#values
-    const base = slot * wordsCached
-    if (this.#lengths[slot] === size + 1 && values[base] === last) {
-      let word = base + 1
-      let at = start
-      while (at < end - 4 && values[word] === view.getInt32(at, true)) {
-        at += 4
-        word++
-      }
-      if (at >= end - 4) return this.#bits[slot] ?? 0
-    }
-    const bits = this.#evaluate(bytes, start, end)
-    this.#lengths[slot] = size + 1
-    this.#bits[slot] = bits
-    values[base] = last
-    for (let at = start, word = base + 1; at < end - 4; at += 4, word++)
-      values[word] = view.getInt32(at, true)
-    return bits
-  }
-
-  #evaluate(bytes: Buffer, start: number, end: number): number {
-    const text = textOf(bytes, start, end)
-    let bits = this.#present
-    for (const { bit, fits } of this.#tests) if (fits(text)) bits |= bit
-    return bits
-  }
-}
-
-/** Up to three bytes as one number. */
-function shortWord(view: DataView, start: number, size: number): number {
-  let word = 0
-  for (let at = size - 1; at >= 0; at--) word = (word << 8) | view.getUint8(start + at)
-  return word
-}
-
-/** Four bytes from `at` on; the last four where there are fewer. */
-const wordAt = (view: DataView, start: number, size: number, at: number): number =>
-  size < 4 ? shortWord(view, start, size) : view.getInt32(start + Math.min(at, size - 4), true)

@@ -30,13 +30,17 @@ export interface Edit {
   readonly keys: readonly Buffer[]
   readonly name: string | undefined
   readonly redact: Redaction | undefined
+  /** Where attributes are set and nothing else is: these, by the number of their field, as they are encoded. */
+  readonly appended: Map<number, Buffer> | undefined
 }
 
 export function editOf({ set, rename, redact }: RuleSettings): Edit | undefined {
   if (!set && !rename && !redact) return undefined
   const renamed = Object.entries(rename?.attributes ?? {})
   const keys = new Set([...Object.keys(set?.attributes ?? {}), ...renamed.flat()])
+  const isSetOnly = set?.severity === undefined && set?.body === undefined && !rename && !redact
   return {
+    appended: isSetOnly ? new Map() : undefined,
     keys: [...keys].map((key) => Buffer.from(key)),
     renamedTo: new Set(renamed.map(([, to]) => to)),
     set: new Map(Object.entries(set?.attributes ?? {})),
@@ -68,6 +72,7 @@ export class Editor {
     ;[this.#out, this.#other] = [this.#other, this.#out]
     const out = this.#out
     out.reset()
+    if (edit.appended && !this.#hasOne(edit, record)) return this.#append(edit, edit.appended, record)
     let isChanged = this.#attributes(edit, record)
     if (record.signal === 'logs') isChanged = this.#logFields(edit, record) || isChanged
     const renames = edit.name !== undefined && edit.name !== record.name
@@ -77,6 +82,30 @@ export class Editor {
     } else if (renames) isChanged = this.#field(record.layout.name, edit.name)
     if (!isChanged) return renames
     this.#copyRest(record, edit, renames)
+    record.read(out.buffer, 0, out.position)
+    record.isEdited = true
+    return true
+  }
+
+  /** Whether the record has an attribute of which the edit speaks. */
+  #hasOne(edit: Edit, { bytes, attributesStart, attributesEnd, layout }: RecordFacts): boolean {
+    const walk = this.#walk.over(bytes, attributesStart, attributesEnd, layout.attributes)
+    while (walk.next()) if (speaksOf(edit, walk)) return true
+    return false
+  }
+
+  /** The whole record, and attributes that it does not have. */
+  #append(edit: Edit, appended: Map<number, Buffer>, record: RecordFacts): boolean {
+    const out = this.#out
+    const field = record.layout.attributes >>> 3
+    let encoded = appended.get(field)
+    if (!encoded) {
+      for (const [key, value] of edit.set) writeKeyValue(out, field, key, value)
+      appended.set(field, (encoded = out.take()))
+      out.reset()
+    }
+    out.raw(record.bytes, record.start, record.end)
+    out.raw(encoded)
     record.read(out.buffer, 0, out.position)
     record.isEdited = true
     return true

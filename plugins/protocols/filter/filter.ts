@@ -24,6 +24,8 @@ interface RuleBank {
   readonly rules: readonly Rule[]
   /** Rules that do nothing to a log record without any of the literals. */
   readonly needLiteral: number
+  /** Rules that only set attributes of which none of the bank asks: what matched goes on to match. */
+  readonly inert: number
 }
 
 export class Filter {
@@ -74,7 +76,8 @@ export class Filter {
       const own = this.rules.slice(at, at + bankSize)
       const bank = new Bank(own.map(({ settings }) => settings.match))
       const needLiteral = own.reduce((bits, rule, bit) => (rule.needsLiteral ? bits | (1 << bit) : bits), 0)
-      this.#banks.push({ bank, rules: own, needLiteral })
+      const inert = own.reduce((bits, rule, bit) => (isInert(rule, own) ? bits | (1 << bit) : bits), 0)
+      this.#banks.push({ bank, rules: own, needLiteral, inert })
     }
     this.windows = windows.length > 0 ? new Windows(windows, nowMs) : undefined
   }
@@ -152,7 +155,7 @@ export class Filter {
 
   #judge(cursor: SpanCursor | PointCursor): Fate {
     const record = this.#record
-    for (const { bank, rules, needLiteral } of this.#banks) {
+    for (const { bank, rules, needLiteral, inert } of this.#banks) {
       let alive = this.#withLiterals(bank.match(record), needLiteral)
       while (alive !== 0) {
         const index = 31 - Math.clz32(alive & -alive)
@@ -161,8 +164,9 @@ export class Filter {
         if (rule.asksBody && !this.#bodyFits(rule)) continue
         if (rule.edit ?? rule.class) {
           const isChanged = this.#change(rule)
-          if (isChanged) alive = this.#withLiterals(bank.match(record), needLiteral) & (-2 << index)
-          else if (rule.replaces) continue
+          if (isChanged && (inert & (1 << index)) === 0) {
+            alive = this.#withLiterals(bank.match(record), needLiteral) & (-2 << index)
+          } else if (!isChanged && rule.replaces) continue
         }
         rule.matched++
         this.onMatch?.(rule)
@@ -304,4 +308,11 @@ export class Filter {
     for (const [name, out] of this.#others) kept.push(replaced(records, out.finish(), out.count, name))
     return kept
   }
+}
+
+function isInert({ edit, class: name }: Rule, among: readonly Rule[]): boolean {
+  if (!edit?.appended || name !== undefined) return false
+  return among.every(({ settings }) =>
+    Object.keys(settings.match.attributes ?? {}).every((key) => !edit.set.has(key)),
+  )
 }

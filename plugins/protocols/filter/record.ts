@@ -63,13 +63,11 @@ export class RecordFacts {
   /** Whether the literals were looked for in the body, and whether one was there. */
   literals: 'unknown' | 'none' | 'some' = 'unknown'
   readonly #reader = new Reader()
+  #before: { bytes: Buffer; view: DataView } = { bytes: this.bytes, view: this.view }
 
   /** Looks through a record; what does not depend on its bytes is set by the caller. */
   read(bytes: Buffer, start: number, end: number): void {
-    if (bytes !== this.bytes) {
-      this.bytes = bytes
-      this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
-    }
+    if (bytes !== this.bytes) this.#turnTo(bytes)
     this.start = start
     this.end = end
     this.literals = 'unknown'
@@ -109,6 +107,15 @@ export class RecordFacts {
       }
       if (at > end) throw new WireError('truncated field', began)
     }
+  }
+
+  /** A record that a rule changed lies elsewhere, and the next one where the others do. */
+  #turnTo(bytes: Buffer): void {
+    const before = { bytes: this.bytes, view: this.view }
+    const known = this.#before.bytes === bytes ? this.#before.view : undefined
+    this.bytes = bytes
+    this.view = known ?? new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
+    this.#before = before
   }
 
   get name(): string {
