@@ -100,7 +100,9 @@ describe('spdk', () => {
     const moved = (await read()).filter(
       ({ name, attributes }) => name === 'dpu.spdk.bdev.io' && attributes['dpu.spdk.bdev'] === 'Malloc0',
     )
-    expect(moved.map(({ value, start }) => [value, start])).toEqual(Array.from({ length: 4 }, () => [0n, first]))
+    expect(moved.map(({ value, start }) => [value, start])).toEqual(
+      Array.from({ length: 4 }, () => [0n, first]),
+    )
     expect(context.logged.map(({ message }) => message)).toContain('counters of SPDK began anew')
   })
 
