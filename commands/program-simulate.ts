@@ -1,5 +1,5 @@
 // `dpulse simulate`, as the command line knows it: a fleet of virtual devices for any aggregator, or into a file.
-import { InvalidArgumentError } from 'commander'
+import { InvalidArgumentError, Option } from 'commander'
 import type { Command } from 'commander'
 import type { FleetSize, SimulateOptions } from '../plugins/contract/options.ts'
 import { milliseconds, offset, subcommand } from './options.ts'
@@ -21,8 +21,12 @@ export function addSimulate(program: Command, run: (options: SimulateOptions) =>
       speed,
       1,
     )
-    .option('--interval <duration>', 'between readings', duration, 10_000)
-    .option('--faults <list>', 'which faults happen; `--faults help` lists them (default: none)', '')
+    .addOption(
+      new Option('--interval <duration>', 'between readings').argParser(duration).default(10_000, '10s'),
+    )
+    .addOption(
+      new Option('--faults <list>', 'which faults happen; `--faults help` lists them').default('', 'none'),
+    )
     .option(
       '--duration <duration>',
       'of simulated time; for ever unless given, an hour into a file',
