@@ -110,7 +110,7 @@ describe('whatever faults hit a device together', () => {
           before = new Map(now.map(([name, value]) => [name, value]))
         })
       }),
-      { numRuns: 25 },
+      { numRuns: 15 },
     )
   })
 
@@ -128,7 +128,7 @@ describe('whatever faults hit a device together', () => {
         })
         expect(runs[0]).toBe(runs[1])
       }),
-      { numRuns: 8 },
+      { numRuns: 5 },
     )
   })
 

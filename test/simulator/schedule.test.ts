@@ -150,7 +150,7 @@ describe('what is drawn', () => {
 
   test('of one fault does not depend on which others are asked for', () => {
     const of = (faults: string) =>
-      truthOf(faults, fleetOf(8), 2 * hour)
+      truthOf(faults, fleetOf(5), 2 * hour)
         .filter(({ fault }) => fault === 'bmc_hung')
         .map(({ at, device, phase }) => `${at} ${device} ${phase}`)
     const alone = of('bmc_hung:24/day')
