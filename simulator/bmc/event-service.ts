@@ -1,4 +1,5 @@
 // EventService: the stream, subscriptions, and an event to try them with.
+import { randomBytes } from 'node:crypto'
 import type { Json } from '../../plugins/protocols/redfish/json.ts'
 import { filterOf, lastEventIdOf, mostStreams, mostSubscriptions } from './events.ts'
 import { Refusal } from './messages.ts'
@@ -8,7 +9,6 @@ import type { Call, Reply, Routes } from './router.ts'
 import { Subscription, policies } from './subscriptions.ts'
 import type { Policy } from './subscriptions.ts'
 import { required, take } from './taking.ts'
-import { randomBytes } from 'node:crypto'
 
 const registryPrefixes = ['Base', 'OpenBMC', 'ResourceEvent', 'TaskEvent', 'Update']
 

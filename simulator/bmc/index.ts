@@ -38,7 +38,7 @@ export interface Bmcs {
 }
 
 /** As OpenBMC's is, out of the box. */
-export const defaultLogin = { user: 'root', password: '0penBmc0' } as const
+export const defaultLogin = { user: 'root', password: '0penBmc' } as const
 
 const mostConnections = 64
 /** How often what nobody asks for moves on: tasks, deliveries, new entries for streams. */

@@ -29,26 +29,26 @@ export interface BootOverride {
 }
 
 /** What begins, or undefined where it is done at once. @throws Refusal where the device is not in a state for it. */
-export function reset(bmc: Bmc, type: ResetType, target: string): Plan | undefined {
+export function reset(bmc: Bmc, type: ResetType): Plan | undefined {
   const { state } = bmc.device
   const isOff = state.power === 'off'
   switch (type) {
     case 'On':
     case 'ForceOn':
-      return isOff ? restart(bmc, type, target, 0) : undefined
+      return isOff ? restart(bmc, type, 0) : undefined
     case 'ForceOff':
       powerOff(bmc.device)
       return undefined
     case 'GracefulShutdown':
-      return isOff ? undefined : shutdown(bmc, target)
+      return isOff ? undefined : shutdown(bmc)
     case 'GracefulRestart':
       if (isOff) throw new Refusal('GeneralError', ['the system is off'])
-      return restart(bmc, type, target, shutdownMs)
+      return restart(bmc, type, shutdownMs)
     case 'ForceRestart':
-      return restart(bmc, type, target, 0)
+      return restart(bmc, type, 0)
     case 'PowerCycle':
       powerOff(bmc.device)
-      return restart(bmc, type, target, coldMs)
+      return restart(bmc, type, coldMs)
     case 'Nmi':
       panic(bmc.device)
       return undefined
@@ -64,23 +64,22 @@ function bootNow(bmc: Bmc): void {
   bmc.updates.systemRestarted()
 }
 
-function shutdown(bmc: Bmc, target: string): Plan {
+function shutdown(bmc: Bmc): Plan {
   bmc.nextPower(shutdownMs, () => powerOff(bmc.device))
-  return planOf(bmc, 'GracefulShutdown', target, shutdownMs, 'off')
+  return planOf(bmc, 'GracefulShutdown', shutdownMs, 'off')
 }
 
 /** It boots after a pause, and the task ends when it is up. */
-function restart(bmc: Bmc, type: ResetType, target: string, pauseMs: number): Plan {
+function restart(bmc: Bmc, type: ResetType, pauseMs: number): Plan {
   if (pauseMs === 0) bootNow(bmc)
   else bmc.nextPower(pauseMs, () => bootNow(bmc))
-  return planOf(bmc, type, target, pauseMs + bmc.device.kind.bootSeconds * 850, 'on')
+  return planOf(bmc, type, pauseMs + bmc.device.kind.bootSeconds * 850, 'on')
 }
 
-function planOf(bmc: Bmc, type: ResetType, target: string, milliseconds: number, until: 'on' | 'off'): Plan {
+function planOf(bmc: Bmc, type: ResetType, milliseconds: number, until: 'on' | 'off'): Plan {
   return {
     name: `${type} of ${bmc.flavour.system}`,
     milliseconds,
-    target,
     outcome: 'OK',
     messages: [],
     isFinished: () => bmc.device.state.power === until,
@@ -91,7 +90,7 @@ function planOf(bmc: Bmc, type: ResetType, target: string, milliseconds: number,
 /** How far it has booted: BootProgress.LastState (DSP0268), and what BlueField says beside it. */
 export function bootStage({ device: { state } }: Bmc): { standard: string; nvidia: string; sinceMs: number } {
   const { power, bootedAtMs, upAtMs, elapsedMs } = state
-  if (power === 'off') return { standard: 'None', nvidia: 'LowPowerStandby', sinceMs: elapsedMs }
+  if (power === 'off') return { standard: 'None', nvidia: 'LowPowerStandby', sinceMs: bootedAtMs }
   if (power === 'on') return { standard: 'OSRunning', nvidia: 'OsIsRunning', sinceMs: upAtMs }
   const whole = Math.max(1, upAtMs - bootedAtMs)
   const part = (elapsedMs - bootedAtMs) / whole

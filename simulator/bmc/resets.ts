@@ -40,9 +40,9 @@ export function typeFrom({ body }: Call, action: string, resetTypes: readonly st
 
 /** 204 where it is done at once, else a task that takes the time that a real one takes. */
 function resetSystem(call: Call, type: string): Reply {
-  const { bmc, path } = call
+  const { bmc } = call
   bmc.forgetNextPower()
   bmc.journal(`phosphor-state-manager: ${type} was asked for`)
-  const plan = reset(bmc, type as ResetType, path) // types are of the flavour's list
+  const plan = reset(bmc, type as ResetType) // types are of the flavour's list
   return plan ? accepted(call, bmc.tasks.begin(plan)) : noContent
 }

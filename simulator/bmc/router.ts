@@ -73,7 +73,7 @@ export class Router {
 
   #add(pattern: string, resource: Resource): void {
     let at = this.#root
-    for (const part of pattern === '' ? [] : pattern.split('/')) {
+    for (const part of pattern.split('/').filter((one) => one !== '')) {
       if (part === '{}') {
         at = at.any ??= emptyNode()
         continue
@@ -86,11 +86,11 @@ export class Router {
     at.resource = resource
   }
 
-  /** @param path Below /redfish/v1, without a slash at either end. */
-  match(path: string): Match | undefined {
+  /** @param path The parts of a path below /redfish/v1. */
+  match(path: readonly string[]): Match | undefined {
     const ids: string[] = []
     let at: Node | undefined = this.#root
-    for (const part of path === '' ? [] : path.split('/')) {
+    for (const part of path) {
       const named: Node | undefined = at.children.get(part)
       if (!named && at.any) ids.push(part)
       at = named ?? at.any

@@ -99,10 +99,12 @@ async function dispatch(
 }
 
 function find(bmc: Bmc, path: string): Match | undefined {
-  const at = below(path)
-  const parts = at?.split('/').map((part) => decoded(part))
-  if (!parts || parts.includes(undefined)) return undefined
-  return routerOf(bmc.flavour).match(parts.join('/'))
+  const parts = below(path)
+    ?.split('/')
+    .map((part) => decoded(part))
+    .filter((part) => part !== '')
+  if (!parts?.every((part) => part !== undefined)) return undefined
+  return routerOf(bmc.flavour).match(parts)
 }
 
 /** @throws Refusal where nobody is named, or one who may not. */

@@ -1,6 +1,6 @@
 // A subscription: events are posted to a client, in their order, one at a time, and tried again as its policy says.
-import { request as httpRequest } from 'node:http'
-import { request as httpsRequest } from 'node:https'
+import { Agent as HttpAgent, request as httpRequest } from 'node:http'
+import { Agent as HttpsAgent, request as httpsRequest } from 'node:https'
 import type { Json } from '../../plugins/protocols/redfish/json.ts'
 import type { EventFilter } from './events.ts'
 
@@ -24,6 +24,10 @@ const mostWaiting = 64
 const retries = 3
 const retryMs = 30_000
 const answerMs = 10_000
+/** Of all BMCs together; the rest wait. */
+const mostConnections = { maxTotalSockets: 256 }
+const httpAgent = new HttpAgent(mostConnections)
+const httpsAgent = new HttpsAgent(mostConnections)
 
 export class Subscription {
   readonly id: string
@@ -69,17 +73,17 @@ export class Subscription {
   }
 
   advance(): void {
-    const [payload] = this.#waiting
-    if (payload === undefined || this.#isSending || performance.now() < this.#notBeforeMs) return
+    if (this.#isSending || performance.now() < this.#notBeforeMs) return
+    // Out of the queue while it is under way: what comes meanwhile must not push out another.
+    const payload = this.#waiting.shift()
+    if (payload === undefined) return
     this.#isSending = true
     void this.#post(JSON.stringify(payload)).then((isTaken) => {
       this.#isSending = false
       if (this.#stop.signal.aborted) return
-      if (isTaken) {
-        this.#failures = 0
-        this.#waiting.shift()
-        this.advance()
-      } else this.#failed()
+      if (isTaken) this.#failures = 0
+      else this.#failed(payload)
+      this.advance()
     })
   }
 
@@ -88,9 +92,12 @@ export class Subscription {
     this.#waiting = []
   }
 
-  #failed(): void {
+  #failed(payload: Json): void {
     this.#notBeforeMs = performance.now() + retryMs
-    if (++this.#failures <= retries || this.policy === 'RetryForever') return
+    if (++this.#failures <= retries || this.policy === 'RetryForever') {
+      if (this.#waiting.length < mostWaiting) this.#waiting.unshift(payload)
+      return
+    }
     if (this.policy === 'SuspendRetries') this.#isSuspended = true
     else this.isOver = true
     this.#waiting = []
@@ -107,8 +114,8 @@ export class Subscription {
     return new Promise((resolve) => {
       const sent =
         destination.protocol === 'https:'
-          ? httpsRequest(destination, { ...options, rejectUnauthorized: verify })
-          : httpRequest(destination, options)
+          ? httpsRequest(destination, { ...options, agent: httpsAgent, rejectUnauthorized: verify })
+          : httpRequest(destination, { ...options, agent: httpAgent })
       sent.once('response', (response) => {
         response.resume()
         const { statusCode = 0 } = response

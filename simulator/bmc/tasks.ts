@@ -21,8 +21,6 @@ export interface Plan {
   readonly messages: readonly TaskMessage[]
   /** How it ends. */
   outcome: 'OK' | 'Warning' | 'Critical'
-  /** The request that began it. */
-  readonly target: string
   /** Where it takes longer than its time. */
   readonly isFinished?: () => boolean
   /** Called once, when it is done. */

@@ -105,12 +105,12 @@ function updateFromElsewhere(call: Call): Reply {
 }
 
 function begin(call: Call, image: Image, targets: readonly string[]): Reply {
-  const { bmc, path } = call
+  const { bmc } = call
   const parts = targets.map((target) => {
     const at = target.indexOf(`/${inventory}/`)
     if (at < 0) throw new Refusal('PropertyValueFormatError', [target, 'Targets'])
     return decoded(target.slice(at + inventory.length + 2)) ?? target
   })
   if (parts.length > 1) throw new Refusal('GeneralError', ['one target at a time'])
-  return accepted(call, bmc.tasks.begin(bmc.updates.begin(image, parts, path)))
+  return accepted(call, bmc.tasks.begin(bmc.updates.begin(image, parts)))
 }

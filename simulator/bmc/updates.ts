@@ -40,7 +40,7 @@ export class Updates {
   }
 
   /** @param targets Ids of the inventory. @throws Refusal where one runs, or a target is none. */
-  begin(image: Image, targets: readonly string[], target: string): Plan {
+  begin(image: Image, targets: readonly string[]): Plan {
     const { state } = this.#bmc.device
     if (this.#isRunning) throw new Refusal('ServiceTemporarilyUnavailable', ['30'], { 'Retry-After': '30' })
     const unknown = targets.find((one) => state.firmware[one] === undefined)
@@ -55,7 +55,6 @@ export class Updates {
     return {
       name: `Update of ${part}`,
       milliseconds: updateMs,
-      target,
       outcome,
       drop: () => {
         this.#isRunning = false

@@ -155,6 +155,13 @@ describe('the BMCs of a fleet', () => {
     expect([bmcs.held(12), bmcs.held(13)?.sessions]).toEqual([undefined, 0])
   })
 
+  test('let root in with the password that OpenBMC comes with, where none is given', async () => {
+    const bmcs = await startBmcs([makeDevice(flavours.openbmc, 1)], { basePort: 0 })
+    onTestFinished(() => bmcs.close())
+    const authorization = `Basic ${Buffer.from('root:0penBmc').toString('base64')}`
+    expect((await fetch(`${bmcs.url(0)}${root}/Systems`, { headers: { authorization } })).status).toBe(200)
+  })
+
   test('name a port that is taken, and hold none then', async () => {
     const port = await freePort()
     const holder = createTcpServer().listen(port, '127.0.0.1')
