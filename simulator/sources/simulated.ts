@@ -52,7 +52,7 @@ export function simulate(real: SourceDefinition, simulated: Simulated, deviceOf:
 }
 
 /** A first inventory does not wait for an hour. */
-const longestPhaseMs = 10_000
+const longestPhaseMs = 60_000
 
 /**
  * Nobody waits for the acknowledgement: in memory alone that comes when the aggregator does, and a device that is cut off
