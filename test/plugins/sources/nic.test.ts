@@ -4,6 +4,8 @@ import { join } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import type * as z from 'zod'
 import { Ethtool } from '../../../plugins/protocols/native/index.ts'
+import { moduleOf } from '../../../plugins/protocols/optics/memory.ts'
+import { Netlink } from '../../../plugins/protocols/native/netlink.ts'
 import { whatIs } from '../../../plugins/protocols/nic/statistics.ts'
 import nic, { NicReader, detectPorts } from '../../../plugins/sources/nic.ts'
 import { FakeClock } from '../../support/clock.ts'
@@ -18,11 +20,15 @@ const now = 1_795_260_000_000_000_000n
 const plant = async (more: Record<string, string> = {}) =>
   join(await plantTree({ ...(await treeOf('sys/nic.json')), ...more }), 'sys')
 
-function readerOf(sys: string, settings: Partial<z.input<typeof nic.config>> = {}, ethtool?: Ethtool) {
+function readerOf(
+  sys: string,
+  settings: Partial<z.input<typeof nic.config>> = {},
+  kernel: { ethtool?: Ethtool | undefined; netlink?: Netlink | undefined } = {},
+) {
   const context = testContext({ clock: new FakeClock(now) })
   return {
     context,
-    reader: new NicReader(nic.config.parse({ ...settings, root: { sys } }), context, { ethtool }),
+    reader: new NicReader(nic.config.parse({ ...settings, root: { sys } }), context, kernel),
   }
 }
 const pointsOf = async (...given: Parameters<typeof readerOf>) =>
@@ -136,14 +142,23 @@ function pair(): string | undefined {
 describe('drivers of this machine', () => {
   test('are asked by their own names, and one that is not there is no failure', async ({ skip }) => {
     using ethtool = await Ethtool.open()
-    expect(ethtool?.driver('nothing-there')).toBeUndefined()
-    expect(await ethtool?.module('nothing-there')).toBeUndefined()
-    expect(ethtool?.statistics('a name that is far too long')).toBeUndefined()
+    using netlink = await Netlink.open()
+    if (!ethtool || !netlink) throw new Error('every Linux has both')
+    expect(ethtool.driver('nothing-there')).toBeUndefined()
+    expect(await ethtool.module('nothing-there')).toBeUndefined()
+    expect(ethtool.statistics('a name that is far too long')).toBeUndefined()
     const name = pair()
     if (name === undefined) return skip('needs the right to make a veth pair')
-    expect(ethtool?.driver(name)).toMatchObject({ driver: 'veth' })
-    expect(ethtool?.statistics(name)?.has('peer_ifindex')).toBe(true)
-    const points = await pointsOf('/sys', { interfaces: { include: [name], exclude: [] } }, ethtool)
+    // The kernel knows the question, and the driver no module.
+    expect(await netlink.family('ethtool')).toBeGreaterThan(0x10)
+    expect(await moduleOf(name, ethtool, netlink)).toBeUndefined()
+    expect(ethtool.driver(name)).toMatchObject({ driver: 'veth' })
+    expect(ethtool.statistics(name)?.has('peer_ifindex')).toBe(true)
+    const points = await pointsOf(
+      '/sys',
+      { interfaces: { include: [name], exclude: [] } },
+      { ethtool, netlink },
+    )
     expect(valueOf(points, 'dpu.network.interface', { 'dpu.network.driver': 'veth' })).toBe(1n)
     expect(points.some(({ attributes }) => attributes['dpu.network.statistic'] === 'peer_ifindex')).toBe(true)
     return undefined
