@@ -36,7 +36,11 @@ export function addSimulate(program: Command, run: (options: SimulateOptions) =>
     .option('--to <url>', 'mqtt://host:port, http://host:port (OTLP), grpc://, kafka://, or file:PATH')
     .option('--truth <file>', 'write which fault began and ended when and where, one JSON object a line')
     .option('-d, --data <dir>', 'a buffer on disk for each device, instead of one in memory')
-    .option('--bmc <port>', 'a BMC that speaks Redfish for each device, from this port on', port)
+    .option(
+      '--bmc <port>',
+      'a BMC that speaks Redfish for each device, from this port on; login root, 0penBmc',
+      port,
+    )
     .option('--port-offset <n>', 'the aggregator of this machine runs with this offset', offset, 0)
     .addHelpText('after', notes)
     .action((options: SimulateOptions) => run(options))
