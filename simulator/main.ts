@@ -22,7 +22,7 @@ import { faultKinds } from './faults/index.ts'
 import { createSchedule } from './faults/schedule.ts'
 import { makeFleet } from './fleet.ts'
 import { kinds } from './kinds/index.ts'
-import type { Schedule, ScheduleOptions } from './model.ts'
+import type { Device, Schedule, ScheduleOptions } from './model.ts'
 import { isFile, timesOf } from './times.ts'
 import { SharedExporter } from './shared-exporter.ts'
 import { Simulation } from './simulation.ts'
@@ -46,43 +46,15 @@ export async function main(options: SimulateOptions, version: string): Promise<v
   Buffer.poolSize = 1024
   const signal = stopSignal(stopMs)
   const parent = connectToParent(() => undefined)
-  const logger = new Logger()
-  const log = logger.for('simulator')
+  const log = new Logger().for('simulator')
   const times = timesOf(options, Date.now())
   const destination = destinationOf(options.to, plugins, options.portOffset, options.speed)
   const shared = await sharedOf(options, destination)
   const devices = makeFleet({ ...options, kinds, epochMs: times.epochMs })
   using truth = openTruth(options.truth)
   const schedule = scheduled({ faults: options.faults, devices, tell: truth.tell })
-  const cables = new Map(devices.map(({ id }) => [id, new Cable()]))
   const timeline = new Timeline(times.epochMs)
-  const clock = clockOf(timeline, { offsetMs: 0 })
-  const fleetLog = new Logger({ level: 'error' })
-  const simulation = new Simulation({
-    timeline,
-    devices,
-    cables,
-    schedule,
-    clock,
-    version,
-    logger: fleetLog,
-    config: collectorsConfig({
-      ...options,
-      plugins,
-      devices,
-      cables,
-      destination: shared ? { ...destination, definition: shared.forDevices } : destination,
-    }),
-    budget: new Budget({
-      clock: systemClock,
-      logger: fleetLog.for('budget'),
-      heap: new Heap(systemClock, garbage),
-    }),
-    portOffset: options.portOffset,
-    disk: deviceDisk,
-    openLog: options.data === undefined ? undefined : deviceLogs(options.data),
-    startWithinMs: (devices.length / startsPerSecond) * 1000 * (shared ? 0 : options.speed),
-  })
+  const simulation = assemble(options, { version, devices, schedule, timeline, destination, shared })
   const run = async () => {
     simulation.start()
     log.info('simulator is up', { devices: devices.length, to: destination.address, seed: options.seed })
@@ -108,6 +80,42 @@ export async function main(options: SimulateOptions, version: string): Promise<v
   } finally {
     await bmcs?.close()
   }
+}
+
+interface Parts {
+  version: string
+  devices: readonly Device[]
+  schedule: Schedule
+  timeline: Timeline
+  destination: Destination
+  shared: SharedExporter | undefined
+}
+
+function assemble(options: SimulateOptions, parts: Parts): Simulation {
+  const { version, devices, schedule, timeline, destination, shared } = parts
+  const cables = new Map(devices.map(({ id }) => [id, new Cable()]))
+  // Thousands of collectors that cannot connect would say so thousands of times.
+  const logger = new Logger({ level: 'error' })
+  const reached = shared ? { ...destination, definition: shared.forDevices } : destination
+  return new Simulation({
+    timeline,
+    devices,
+    cables,
+    schedule,
+    version,
+    logger,
+    clock: clockOf(timeline, { offsetMs: 0 }),
+    config: collectorsConfig({ ...options, plugins, devices, cables, destination: reached }),
+    budget: new Budget({
+      clock: systemClock,
+      logger: logger.for('budget'),
+      heap: new Heap(systemClock, garbage),
+    }),
+    portOffset: options.portOffset,
+    disk: deviceDisk,
+    openLog: options.data === undefined ? undefined : deviceLogs(options.data),
+    startWithinMs: shared ? 0 : (devices.length / startsPerSecond) * 1000 * options.speed,
+  })
 }
 
 /** What is wrong with it is for a person to mend. */
