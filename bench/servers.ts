@@ -24,7 +24,7 @@ const { values } = parseArgs({
   options: {
     records: { type: 'string', default: '1000000' },
     rounds: { type: 'string', default: '3' },
-    warm: { type: 'string', default: '200000' },
+    warm: { type: 'string', default: '500000' },
     offset: { type: 'string', default: '20600' },
     only: { type: 'string', default: 'whole,halves,telegraf,otelcol' },
   },
