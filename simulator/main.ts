@@ -3,6 +3,7 @@
 import { mkdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import process from 'node:process'
+import { setFlagsFromString } from 'node:v8'
 import { Budget } from '../collector/budget.ts'
 import { systemClock } from '../collector/clock.ts'
 import { Heap } from '../collector/heap.ts'
@@ -42,7 +43,8 @@ const garbage = { young: 64 * MiB, old: 512 * MiB }
 /** Runs until SIGTERM, SIGINT, the end of the parent or that of the run. @throws what a person must mend. */
 export async function main(options: SimulateOptions, version: string): Promise<void> {
   if (options.faults === 'help') return void process.stdout.write(faultTable())
-  // What small buffers are cut from; mqtt-packet keeps some of them for ever (see collector/main.ts).
+  // Both as in collector/main.ts, and why: threads that mark the heap, and what small buffers are cut from.
+  setFlagsFromString('--no-concurrent-marking')
   Buffer.poolSize = 1024
   const signal = stopSignal(stopMs)
   const parent = connectToParent(() => undefined)
