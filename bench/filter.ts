@@ -18,7 +18,7 @@ import { cpuSeconds, printTable } from './measure/process.ts'
 const resource = encodeResource({ 'host.id': 'bench', 'service.name': 'syslog' })
 const origin: Origin = { local: false, peer: encodeAttribute('network.peer.address', '127.0.0.1') }
 const lines = 20_000
-const rounds = 40
+const rounds = 120
 
 // 25 programs on 8 hosts, four facilities, all severities; each twentieth line has something to look at in its body.
 const bodies = [

@@ -1,6 +1,6 @@
 // The walk that the cursors of all three signals share: from the request over Resource and scope to the records.
 // Nothing is allocated per record; fields are numbers and offsets into `bytes`.
-import { Reader, WireError } from './wire.ts'
+import { Reader } from './wire.ts'
 import { attributesOf } from './any-value.ts'
 import type { AttributeValue } from './values.ts'
 
@@ -27,8 +27,6 @@ export abstract class RequestCursor {
   /** The ResourceLogs (…Metrics, …Spans) body and the ScopeLogs body that hold the record. */
   readonly container = emptySpan()
   readonly scopeContainer = emptySpan()
-  readonly resourceSchemaUrl = emptySpan()
-  readonly scopeSchemaUrl = emptySpan()
 
   get bytes(): Buffer {
     return this.reader.buffer
@@ -80,7 +78,7 @@ export abstract class RequestCursor {
         this.#scopeBodyEnd = start + size
         this.scopeContainer.start = start
         this.scopeContainer.end = this.#scopeBodyEnd
-        this.#findHead(start, this.#scopeBodyEnd, this.scope, this.scopeSchemaUrl)
+        this.#findHead(start, this.#scopeBodyEnd, this.scope)
         reader.position = start
         return true
       }
@@ -105,37 +103,32 @@ export abstract class RequestCursor {
       this.container.start = start
       this.container.end = this.#resourceBodyEnd
       this.resourceIndex++
-      this.#findHead(start, this.#resourceBodyEnd, this.resource, this.resourceSchemaUrl)
+      this.#findHead(start, this.#resourceBodyEnd, this.resource)
       reader.position = start
       return true
     }
     return false
   }
 
-  /** Resource or scope may stand behind the records, so each container is looked through once for it. */
-  #findHead(start: number, end: number, head: Span, schemaUrl: Span): void {
+  /**
+   * Resource or scope may stand behind the records, so a container is looked through for it; where it stands in front, as
+   * nearly everyone writes it, that is over at once, and the records are read in one go.
+   */
+  #findHead(start: number, end: number, head: Span): void {
     const { reader } = this
-    head.start = head.end = schemaUrl.start = schemaUrl.end = 0
+    head.start = head.end = 0
     reader.position = start
     reader.end = end
     while (reader.position < end) {
-      const key = reader.varint()
-      // Nearly all are records.
-      if (key === 0x12) {
-        const size = reader.length()
-        reader.position += size
-        continue
-      }
-      if (key < 8) throw new WireError('invalid field number', reader.position)
-      if (key !== 0x0a && key !== 0x1a) {
+      const key = reader.key()
+      if (key !== 0x0a) {
         reader.skip(key)
         continue
       }
       const size = reader.length()
-      const into = key === 0x0a ? head : schemaUrl
-      into.start = reader.position
-      into.end = reader.position + size
-      reader.position += size
+      head.start = reader.position
+      head.end = reader.position + size
+      return
     }
   }
 

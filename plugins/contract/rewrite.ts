@@ -3,6 +3,7 @@
 import type { Records } from './batch.ts'
 import { LogCursor, PointCursor, SpanCursor, pointAttributesField } from './cursor.ts'
 import type { RequestCursor } from './cursor.ts'
+import type { Span } from './request-cursor.ts'
 import type { Class, Signal } from './signal.ts'
 import { writeKeyValue } from './values.ts'
 import type { Attributes } from './values.ts'
@@ -22,6 +23,9 @@ export class Rewriter {
   #metric = -1
   #name: string | undefined
   #containerMark = 0
+  /** What is to be looked through for other fields once the records are read, and lie near. */
+  readonly #containerRest: Span = { start: 0, end: 0 }
+  readonly #scopeRest: Span = { start: 0, end: 0 }
   #scopeMark = 0
   #metricMark = 0
   #dataMark = 0
@@ -103,14 +107,14 @@ export class Rewriter {
       this.#container = cursor.container.start
       this.#out.byte(0x0a)
       this.#containerMark = this.#out.open()
-      this.#copyOthers(cursor.container.start, cursor.container.end, 0x12)
+      this.#copyFront(cursor.container, this.#containerRest)
     }
     if (cursor.scopeContainer.start !== this.#scope) {
       this.#leaveScope()
       this.#scope = cursor.scopeContainer.start
       this.#out.byte(0x12)
       this.#scopeMark = this.#out.open()
-      this.#copyOthers(cursor.scopeContainer.start, cursor.scopeContainer.end, 0x12)
+      this.#copyFront(cursor.scopeContainer, this.#scopeRest)
     }
     if (!(cursor instanceof PointCursor)) return
     if (cursor.metric.start === this.#metric && name === this.#name) return
@@ -133,6 +137,7 @@ export class Rewriter {
   #leaveContainer(): void {
     if (this.#container < 0) return
     this.#leaveScope()
+    this.#copyOthers(this.#containerRest.start, this.#containerRest.end, 0x12)
     this.#out.close(this.#containerMark)
     this.#container = -1
   }
@@ -140,6 +145,7 @@ export class Rewriter {
   #leaveScope(): void {
     if (this.#scope < 0) return
     this.#leaveMetric()
+    this.#copyOthers(this.#scopeRest.start, this.#scopeRest.end, 0x12)
     this.#out.close(this.#scopeMark)
     this.#scope = -1
   }
@@ -149,6 +155,24 @@ export class Rewriter {
     this.#out.close(this.#dataMark)
     this.#out.close(this.#metricMark)
     this.#metric = -1
+  }
+
+  /** Copies the fields that stand before the first record, or scope; where the `rest` begins. */
+  #copyFront({ start, end }: Span, rest: Span): void {
+    const reader = this.#reader
+    reader.position = start
+    reader.end = end
+    rest.start = rest.end = end
+    while (reader.position < end) {
+      const began = reader.position
+      const key = reader.key()
+      if (key === 0x12) {
+        rest.start = began
+        return
+      }
+      reader.skip(key)
+      this.#out.raw(reader.buffer, began, reader.position)
+    }
   }
 
   /** Copies the fields of a message but those with one key, or the one that ends where `dataStart` begins; its key. */
