@@ -26,6 +26,8 @@ export interface SimulatedFleet extends AsyncDisposable {
   /** Of the aggregator, such as `ingest_batches_total`. */
   measure(name: string): Promise<number>
   online(): Promise<number>
+  /** How the simulator ended; undefined while it runs. */
+  ended(): { code: number | null } | undefined
   /** Ends the simulator as an operator would; the ledger, once nothing is under way any more. */
   settle(): Promise<Ledger>
 }
@@ -57,6 +59,7 @@ export async function startSimulatedFleet(
       const devices = (await answer.json()) as { state: string }[]
       return devices.filter(({ state }) => state === 'online').length
     },
+    ended: () => (isOver(simulator) ? { code: simulator.exitCode } : undefined),
     async settle() {
       await stop(simulator)
       return eventually('a ledger with nothing under way', 300, async () => {
@@ -72,8 +75,10 @@ export async function startSimulatedFleet(
   }
 }
 
+const isOver = ({ exitCode, signalCode }: ChildProcess): boolean => exitCode !== null || signalCode !== null
+
 async function stop(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return
+  if (isOver(child)) return
   child.kill('SIGTERM')
   await once(child, 'exit')
 }
