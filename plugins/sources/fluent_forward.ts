@@ -5,6 +5,7 @@ import { createServer } from 'node:net'
 import type { AddressInfo, Server, Socket } from 'node:net'
 import { createServer as createTlsServer } from 'node:tls'
 import * as z from 'zod'
+import type { Records } from '../contract/batch.ts'
 import { defineSource } from '../contract/define.ts'
 import type { Context, Emit } from '../contract/define.ts'
 import { PermanentError, codeOf, messageOf } from '../contract/errors.ts'
@@ -18,7 +19,9 @@ import {
   helo,
   pong,
 } from '../protocols/fluent/index.ts'
+import type { ForwardMessage } from '../protocols/fluent/index.ts'
 import { listenAll, loopback, printHost, readServerTls } from '../protocols/otlp/listen.ts'
+import { accountOf, holdBack, withinQuota } from '../protocols/quota.ts'
 
 const config = z.strictObject({
   listen: address.optional().describe('Address to listen on; otherwise port 24224 of loopback.'),
@@ -59,7 +62,7 @@ export default defineSource({
 
 async function run(config: Config, context: Context, emit: Emit, signal: AbortSignal): Promise<void> {
   if (signal.aborted) return
-  const connections = new Connections(config, context, emit)
+  const connections = new Connections(config, context, emit, signal)
   const secure = config.tls ? readServerTls(config.tls) : undefined
   const create = (): Server => {
     const server = secure
@@ -88,6 +91,7 @@ class Connections {
   readonly #config: Config
   readonly #context: Context
   readonly #emit: Emit
+  readonly #signal: AbortSignal
   readonly #reader: ForwardReader
   readonly #sockets = new Set<Socket>()
   readonly #readers = new Set<Promise<void>>()
@@ -96,10 +100,11 @@ class Connections {
   readonly #waiting: (() => void)[] = []
   #isStopping = false
 
-  constructor(config: Config, context: Context, emit: Emit) {
+  constructor(config: Config, context: Context, emit: Emit, signal: AbortSignal) {
     this.#config = config
     this.#context = context
     this.#emit = emit
+    this.#signal = signal
     this.#reader = new ForwardReader({
       scope: { name: 'fluent_forward' },
       device: context.device,
@@ -151,6 +156,7 @@ class Connections {
       if (greeting) socket.write(greeting.bytes)
       for await (const chunk of socket as AsyncIterable<Buffer>) {
         isBusy = true
+        await this.#heldBack(peer)
         stream.push(chunk)
         for (let message = stream.next(); message; message = stream.next()) {
           const whole = message
@@ -177,6 +183,27 @@ class Connections {
     }
   }
 
+  /** An address beyond its quota is read from later. */
+  async #heldBack(peer: string | undefined): Promise<void> {
+    const { admission, clock } = this.#context
+    if (!admission.hasQuota() || admission.senderBy() !== 'address') return
+    await holdBack(admission.sender(peer ?? 'unknown'), clock, this.#signal)
+  }
+
+  /** What is within the quota. A connection waits as a whole; those behind one tag of several on it cannot. */
+  #admitted({ records, tag }: ForwardMessage, size: number, peer: string | undefined): readonly Records[] {
+    const { admission } = this.#context
+    const sender = accountOf(admission, peer ?? 'unknown', () => tag)
+    if (sender === undefined) return records
+    if (admission.senderBy() === 'service')
+      return withinQuota(records, sender, this.#context.dropped.bind(this.#context))
+    sender.charge(
+      records.reduce((sum, { count }) => sum + count, 0),
+      size,
+    )
+    return records
+  }
+
   /** Begins a task once few enough are under way. */
   async #room(task: () => Promise<void>): Promise<void> {
     while (this.#unanswered >= mostUnanswered && !this.#isStopping) {
@@ -196,11 +223,13 @@ class Connections {
   async #take(message: Buffer, socket: Socket): Promise<void> {
     const { log } = this.#context
     try {
-      const { records, chunk, refused, reason } = await this.#reader.read(message)
+      const read = await this.#reader.read(message)
+      const { chunk, refused, reason } = read
       if (refused > 0) {
         this.#context.dropped('log', 'invalid', refused)
         log.warn('records were refused', { peer: socket.remoteAddress, count: refused, reason })
       }
+      const records = this.#admitted(read, message.length, socket.remoteAddress)
       await Promise.all(records.map((one) => this.#emit(one)))
       if (chunk === undefined || socket.destroyed) return
       socket.write(new PackWriter().map(1).text('ack').text(chunk).take())

@@ -11,10 +11,17 @@ import { ports } from '../contract/options.ts'
 import { address, secret, size, tls } from '../contract/settings.ts'
 import type { Secret } from '../contract/settings.ts'
 import { HttpRefusal, encodingOf, readBody, serveHttp, unpackBody } from '../protocols/http-intake.ts'
-import { LineRecords, precisions, refusedClass } from '../protocols/line-protocol/index.ts'
+import {
+  LineReader,
+  LineRecords,
+  longestLine,
+  precisions,
+  refusedClass,
+} from '../protocols/line-protocol/index.ts'
 import type { Taken } from '../protocols/line-protocol/index.ts'
 import { loopback, readServerTls } from '../protocols/otlp/listen.ts'
 import { Receiver } from '../protocols/otlp/receiver.ts'
+import { RequestQuota, namesService } from '../protocols/quota.ts'
 
 const config = z.strictObject({
   listen: address.optional().describe('Address to listen on; otherwise port 8186 of loopback.'),
@@ -42,6 +49,8 @@ const versionHeaders = { 'x-influxdb-version': 'v2.7.0-dpulse', 'x-influxdb-buil
 
 interface WriteRequest {
   readonly body: Buffer
+  /** Address of the sender. */
+  readonly peer: string
   readonly perSecond: number
 }
 
@@ -68,14 +77,20 @@ async function run(config: Config, context: Context, emit: Emit, signal: AbortSi
           : { 'service.name': 'influx', 'host.id': device, 'host.name': device },
       ),
   })
+  const quota = new RequestQuota(context, signal)
   const receiver = new Receiver<WriteRequest, Taken>({
     maxRequestBytes: config.max_request,
-    maxInFlightBytes: Math.max(64 * 1024 ** 2, 2 * config.max_request),
+    maxInFlightBytes: context.admission.queue(Math.max(64 * 1024 ** 2, 2 * config.max_request)),
     maxInFlightRequests: mostWaiting,
     report: (error) => context.log.error('write request failed', { error: messageOf(error) }),
-    handle: async ({ body, perSecond }) => {
+    handle: async ({ body, perSecond, peer }) => {
+      const sender = await quota.enter(peer, () => serviceOf(body))
       const taken = lines.take(body, perSecond, context.clock.nowUnixNano())
       if (taken.refused > 0) context.dropped(refusedClass, 'invalid', taken.refused)
+      sender?.charge(
+        taken.records.reduce((sum, { count }) => sum + count, 0),
+        body.length,
+      )
       await Promise.all(taken.records.map((records) => emit(records)))
       return taken
     },
@@ -87,11 +102,24 @@ async function run(config: Config, context: Context, emit: Emit, signal: AbortSi
       addresses: config.listen ? [config.listen] : loopback(ports.influx + context.portOffset),
       tls: config.tls ? readServerTls(config.tls) : undefined,
       movePort: '--port-offset N or the address of the source',
-      take: (request, response) => void answer(receiver, config.token, request, response),
+      take: (request, response, peer) => void answer(receiver, config.token, request, response, peer),
     },
     signal,
     (addresses) => context.ready(addresses.join(', ')),
   )
+}
+
+/** Of the first line: what a Telegraf gives all its lines (`global_tags`) stands there too. */
+function serviceOf(body: Buffer): string | undefined {
+  // A copy, for its escapes are resolved where they stand.
+  const reader = new LineReader().reset(Buffer.from(body.subarray(0, longestLine)))
+  if (reader.next() !== 'line') return undefined
+  const { bytes, tags } = reader
+  for (let index = 0; index < tags.count; index++) {
+    if (namesService(bytes.toString('utf8', tags.keyStart(index), tags.keyEnd(index))))
+      return bytes.toString('utf8', tags.valueStart(index), tags.valueEnd(index))
+  }
+  return undefined
 }
 
 async function answer(
@@ -99,6 +127,7 @@ async function answer(
   token: Secret | undefined,
   request: IncomingMessage,
   response: ServerResponse,
+  peer: string,
 ): Promise<void> {
   const url = new URL(request.url ?? '/', 'http://localhost')
   const api: Api = url.pathname.startsWith('/api/v2/') ? 'v2' : 'v1'
@@ -117,7 +146,7 @@ async function answer(
     if (!packed) return
     const body = Buffer.from(await unpackBody(packed, encoding, receiver.maxRequestBytes))
     reserve(body.length - packed.length)
-    const taken = await receiver.handle({ body, perSecond })
+    const taken = await receiver.handle({ body, perSecond, peer })
     if (taken.refused === 0) send(receiver, response, 204)
     else send(receiver, response, 400, partial(api, taken))
   } catch (error) {

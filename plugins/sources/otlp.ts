@@ -1,8 +1,8 @@
 // Records of programs and collectors that speak OTLP: divided by device and class, and answered when they are safe.
 import * as z from 'zod'
 import { defineSource } from '../contract/define.ts'
-import type { Admission, Context, Emit, SenderQuota } from '../contract/define.ts'
-import { RetryableError, messageOf } from '../contract/errors.ts'
+import type { Context, Emit } from '../contract/define.ts'
+import { messageOf } from '../contract/errors.ts'
 import { ports } from '../contract/options.ts'
 import { address, size, tls } from '../contract/settings.ts'
 import type { Address } from '../contract/settings.ts'
@@ -12,6 +12,7 @@ import { loopback } from '../protocols/otlp/listen.ts'
 import { startOtlpServer } from '../protocols/otlp/server.ts'
 import type { Handled, OtlpRequest } from '../protocols/otlp/server.ts'
 import { splitRequest } from '../protocols/otlp/split.ts'
+import { RequestQuota } from '../protocols/quota.ts'
 
 const listener = z
   .union([address, z.literal(false)], { error: 'expected host:port, such as 127.0.0.1:4317, or false' })
@@ -44,6 +45,7 @@ export default defineSource({
 
 async function run(config: Config, context: Context, emit: Emit, signal: AbortSignal): Promise<void> {
   if (signal.aborted) return
+  const quota = new RequestQuota(context, signal)
   const server = await startOtlpServer({
     grpc: addressesOf(config.grpc, ports.collectorOtlpGrpc + context.portOffset),
     http: addressesOf(config.http, ports.collectorOtlpHttp + context.portOffset),
@@ -52,7 +54,7 @@ async function run(config: Config, context: Context, emit: Emit, signal: AbortSi
     maxRequestBytes: config.max_request,
     maxInFlightBytes: context.admission.queue(Math.max(64 * 1024 ** 2, 2 * config.max_request)),
     maxInFlightRequests: mostWaiting,
-    handle: (request) => take(request, context, emit, signal),
+    handle: (request) => take(request, context, emit, quota),
     processOf: async (socket) => (context.admission.hasQuota() ? processOf(socket) : undefined),
     report: (error) => context.log.error('OTLP request failed', { error: messageOf(error) }),
     movePort: '--port-offset N or the addresses of the source',
@@ -71,11 +73,9 @@ async function take(
   request: OtlpRequest,
   context: Context,
   emit: Emit,
-  signal: AbortSignal,
+  quota: RequestQuota,
 ): Promise<Handled> {
-  const { admission } = context
-  const sender = admission.hasQuota() ? admission.sender(senderOf(request, admission)) : undefined
-  if (sender && sender.owedMs > 0) await holdBack(sender, context, signal)
+  const sender = await quota.enter(request.peer, () => serviceOf(request))
   const { records, rejected } = splitRequest(request.signal, request.bytes, context)
   let refused = 0
   for (const { class: name, count } of rejected) {
@@ -91,28 +91,13 @@ async function take(
   return first ? { rejected: refused, message: first.reason } : { rejected: 0 }
 }
 
-/** Whoever is so far beyond its quota is told to come back, so that what waits does not fill the memory. */
-const longestHoldMs = 2000
-
-/** Before anything is done with the request. @throws RetryableError PEER_OVERLOADED with the time to wait. */
-async function holdBack(sender: SenderQuota, { clock }: Context, signal: AbortSignal): Promise<void> {
-  const ms = sender.owedMs
-  sender.slowed(Math.min(ms, longestHoldMs))
-  await clock.delay(Math.min(ms, longestHoldMs), signal).catch(() => undefined)
-  if (ms > longestHoldMs) {
-    const retryAfterMs = Math.ceil(ms - longestHoldMs)
-    throw new RetryableError('PEER_OVERLOADED', 'this sender is beyond its quota', { retryAfterMs })
-  }
-}
-
-/** Of a malformed request the address: what is wrong with it is told later. */
-function senderOf({ signal, bytes, peer }: OtlpRequest, admission: Admission): string {
-  if (admission.senderBy() !== 'service') return peer
+/** Of a malformed request none: what is wrong with it is told later. */
+function serviceOf({ signal, bytes }: OtlpRequest): string | undefined {
   try {
     const cursor = cursorFor(signal).reset(bytes)
     const name = cursor.next() ? cursor.resourceAttributes()['service.name'] : undefined
-    return typeof name === 'string' && name !== '' ? name.slice(0, 64) : peer
+    return typeof name === 'string' ? name : undefined
   } catch {
-    return peer
+    return undefined
   }
 }

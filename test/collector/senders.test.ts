@@ -5,59 +5,12 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { ulid } from 'ulid'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import { ledgerOf } from '../../collector/api.ts'
-import { systemClock } from '../../collector/clock.ts'
-import { parseConfig } from '../../collector/config.ts'
-import { Logger } from '../../collector/logger.ts'
-import { Runtime } from '../../collector/runtime.ts'
-import type { Batch } from '../../plugins/contract/index.ts'
 import syslog from '../../plugins/sources/syslog.ts'
-import { memory } from './fixtures.ts'
+import { startWithQuotas } from './with-quotas.ts'
 
-const identity = {
-  collector: 'dpu-1',
-  device: 'dpu-1',
-  instance: ulid(),
-  version: '0',
-  since: '',
-  hostname: 'host',
-  arch: 'arm64',
-  labels: {},
-  identity: 'test',
-  portOffset: 0,
-}
-
-async function start(senders: string, source: string): Promise<Runtime> {
-  const logger = new Logger({ write: () => undefined })
-  const runtime = new Runtime({ identity, log: undefined, clock: systemClock, logger, disk: 1 << 28 })
-  onTestFinished(() => runtime.stop())
-  const text = `
-limits: { senders: ${senders} }
-sources: { lines: { type: syslog, ${source} } }
-exporters: { x: { type: memory } }
-pipelines: { all: { sources: [lines], exporters: [x] } }
-`
-  const { config, problems } = await parseConfig(text, '/nowhere/c.yaml', [
-    syslog,
-    memory(new Map<string, Batch[]>()),
-  ])
-  if (!config) throw new Error(JSON.stringify(problems))
-  await runtime.apply(config)
-  await vi.waitFor(() => expect(runtime.isReady).toBe(true), { interval: 5, timeout: 30_000 })
-  return runtime
-}
-
-const portOf = (runtime: Runtime): number =>
-  Number(
-    /:(\d+)/.exec(
-      runtime
-        .parts()
-        .find(({ name }) => name === 'lines')
-        ?.address?.slice(6) ?? '',
-    )?.[1],
-  )
+const start = (senders: string, source: string) => startWithQuotas(syslog, senders, source)
 
 const line = (service: string, number: number) =>
   `<134>1 2026-11-21T10:00:00Z dpu-1 ${service} - - - line ${number} of ${service}`
@@ -72,9 +25,9 @@ async function sendDatagrams(port: number, lines: readonly string[], isRead: (co
 }
 
 test('datagrams beyond the quota of an address are dropped, counted as budget and under its name', async () => {
-  const runtime = await start('{ records: 10, burst: 10s }', "udp: '127.0.0.1:0'")
+  const { runtime, port } = await start('{ records: 10, burst: 10s }', "udp: '127.0.0.1:0'")
   const lines = Array.from({ length: 2000 }, (_, index) => line('noisy', index))
-  await sendDatagrams(portOf(runtime), lines, (count) => ledgerOf(runtime).produced >= count)
+  await sendDatagrams(port, lines, (count) => ledgerOf(runtime).produced >= count)
   const { produced, dropped, balanced } = ledgerOf(runtime)
   expect({ produced, balanced }).toEqual({ produced: 2000, balanced: true })
   expect(Object.keys(dropped)).toEqual(['budget'])
@@ -85,9 +38,9 @@ test('datagrams beyond the quota of an address are dropped, counted as budget an
 })
 
 test('a service that floods takes nothing from another on the same address', async () => {
-  const runtime = await start('{ records: 10, burst: 10s, by: service }', "udp: '127.0.0.1:0'")
+  const { runtime, port } = await start('{ records: 10, burst: 10s, by: service }', "udp: '127.0.0.1:0'")
   const lines = Array.from({ length: 2000 }, (_, index) => line(index % 40 === 0 ? 'quiet' : 'noisy', index))
-  await sendDatagrams(portOf(runtime), lines, (count) => ledgerOf(runtime).produced >= count)
+  await sendDatagrams(port, lines, (count) => ledgerOf(runtime).produced >= count)
   const counts = new Map(runtime.budget.quotas.counts().map((one) => [one.sender, one]))
   expect(counts.get('quiet')).toMatchObject({ records: 50, dropped: 0 })
   expect(counts.get('noisy')?.dropped).toBe(ledgerOf(runtime).dropped.budget)
@@ -95,8 +48,8 @@ test('a service that floods takes nothing from another on the same address', asy
 })
 
 test('a connection beyond its quota is held back and loses nothing', async () => {
-  const runtime = await start('{ records: 2000, burst: 100ms }', "tcp: '127.0.0.1:0'")
-  const socket = connect(portOf(runtime), '127.0.0.1')
+  const { runtime, port } = await start('{ records: 2000, burst: 100ms }', "tcp: '127.0.0.1:0'")
+  const socket = connect(port, '127.0.0.1')
   await once(socket, 'connect')
   const began = performance.now()
   const text = Array.from({ length: 4000 }, (_, index) => `${line('noisy', index)}\n`).join('')
@@ -111,7 +64,7 @@ test('a connection beyond its quota is held back and loses nothing', async () =>
 test('the sender on a Unix socket is known by its process', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'dpulse-senders-'))
   onTestFinished(() => rmSync(folder, { recursive: true, force: true }))
-  const runtime = await start('{ records: 1000000 }', `unix: ${join(folder, 's')}`)
+  const { runtime, port } = await start('{ records: 1000000 }', `unix: ${join(folder, 's')}`)
   const socket = connect(join(folder, 's'))
   await once(socket, 'connect')
   socket.end(`${line('app', 1)}\n`)

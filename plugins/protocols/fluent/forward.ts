@@ -23,6 +23,8 @@ export interface ForwardOptions extends Omit<MetricGroupsOptions, 'take'> {
 }
 
 export interface ForwardMessage {
+  /** Empty in a heartbeat. */
+  readonly tag: string
   readonly records: Records[]
   /** What the sender wants to have acknowledged. */
   readonly chunk: string | undefined
@@ -64,7 +66,7 @@ export class ForwardReader {
   async read(bytes: Buffer): Promise<ForwardMessage> {
     const reader = new PackReader(bytes)
     // A heartbeat of old senders.
-    if (reader.isNil) return { records: [], chunk: undefined, refused: 0, reason: undefined }
+    if (reader.isNil) return { tag: '', records: [], chunk: undefined, refused: 0, reason: undefined }
     const parts = reader.array()
     if (parts < 2 || parts > 4) throw new MalformedPack(`a message of ${parts} parts`)
     const tag = reader.string().slice(0, longestTag)
@@ -128,6 +130,7 @@ class Taker {
   /** Of the keys that are looked for. */
   readonly #lengths: ReadonlySet<number>
   readonly #logs: LogGroups
+  readonly #name: string
   readonly #tag: Buffer
   readonly #records: Records[] = []
   readonly #seconds: number
@@ -140,6 +143,7 @@ class Taker {
     this.#messageKeys = messageKeys
     this.#lengths = new Set([...messageKeys, ...levelKeys, priorityKey].map(({ length }) => length))
     this.#logs = new LogGroups({ ...options, take: (records) => void this.#records.push(records) })
+    this.#name = tag
     this.#tag = Buffer.from(tag)
     const now = options.nowUnixNano()
     this.#seconds = Number(now / 1_000_000_000n)
@@ -268,7 +272,7 @@ class Taker {
 
   finish({ chunk }: Option): ForwardMessage {
     this.#logs.flush()
-    return { records: this.#records, chunk, refused: this.#refused, reason: this.#reason }
+    return { tag: this.#name, records: this.#records, chunk, refused: this.#refused, reason: this.#reason }
   }
 }
 

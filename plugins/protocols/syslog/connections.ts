@@ -2,7 +2,8 @@
 // acknowledged yet, and loses no line when either side closes.
 import type { Server, Socket } from 'node:net'
 import { messageOf } from '../../contract/errors.ts'
-import type { Admission, Clock, Log, SenderQuota } from '../../contract/define.ts'
+import type { Admission, Clock, Log } from '../../contract/define.ts'
+import { holdBack } from '../quota.ts'
 import { encodeAttribute } from './attributes.ts'
 import { Framer } from './framing.ts'
 import type { Intake } from './intake.ts'
@@ -84,13 +85,6 @@ export class Connections {
     await Promise.all(closed)
   }
 
-  /** A stop waits for nobody's quota. */
-  async #holdBack(sender: SenderQuota): Promise<void> {
-    const ms = sender.owedMs
-    sender.slowed(ms)
-    await this.#options.clock.delay(ms, this.#stopped.signal).catch(() => undefined)
-  }
-
   #admit(socket: Socket): void {
     const { mostConnections, log } = this.#options
     if (this.#sockets.size >= mostConnections || this.#stopping) {
@@ -105,7 +99,7 @@ export class Connections {
   }
 
   async #read(socket: Socket, local: boolean): Promise<void> {
-    const { intake, maxLength, idleMs, log, admission, processOf, kernelEvents } = this.#options
+    const { intake, maxLength, idleMs, log, clock, admission, processOf, kernelEvents } = this.#options
     const peer = socket.remoteAddress
     const origin = {
       local,
@@ -134,7 +128,7 @@ export class Connections {
         if (pending.size >= mostPending) await Promise.race(pending)
         while (!intake.hasRoom) await intake.room()
         // Beyond its quota a sender is read from later.
-        if (sender.owedMs > 0) await this.#holdBack(sender)
+        if (sender.owedMs > 0) await holdBack(sender, clock, this.#stopped.signal)
         connection.waiting = false
         lines = 0
         framer.push(chunk)
