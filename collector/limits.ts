@@ -33,7 +33,7 @@ const senders = z
       .enum(['address', 'service'])
       .default('address')
       .describe(
-        'Who is a sender where a socket names no process: its address, or the service that it names.',
+        'Who is a sender where a socket names no process: its address, or the service that it names (the program of syslog, service.name of OTLP, the tag of Fluent, else the tag `service`). Of an MQTT broker it is always what the wildcard of the subscription stands for.',
       ),
     names: z
       .record(

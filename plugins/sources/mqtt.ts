@@ -1,5 +1,7 @@
 // Messages of local services on an MQTT broker, as records. A message of QoS 1 is answered when its records are safe; the
 // broker keeps the session, so that what was not answered, and what comes while we are away, comes when we are back.
+// One connection brings what all services say: of a service beyond its quota the messages are dropped and counted, for to
+// leave them without an answer would hold up those of the others.
 import * as z from 'zod'
 import { defineSource } from '../contract/define.ts'
 import type { Context, Emit } from '../contract/define.ts'
@@ -10,6 +12,7 @@ import { signals } from '../contract/signal.ts'
 import { compressionOf, decompress } from '../protocols/compression.ts'
 import { isBrokerUrl } from '../protocols/mqtt-url.ts'
 import { runMqtt } from '../protocols/mqtt.ts'
+import { accountOf, withinQuota } from '../protocols/quota.ts'
 import { FormatDecoder, formats, jsonKeys } from '../protocols/records/formats.ts'
 
 const config = z.strictObject({
@@ -22,7 +25,9 @@ const config = z.strictObject({
     .array(z.string().regex(/^[^\0\s]{1,1000}$/, 'expected a topic, with + and # for any'))
     .min(1)
     .max(100)
-    .describe('Topics to subscribe to; + stands for a level, # for all levels that follow.'),
+    .describe(
+      'Topics to subscribe to; + stands for a level, # for all levels that follow. A sender with a quota is what the first of them stands for.',
+    ),
   format: z
     .enum(formats)
     .default('json')
@@ -85,6 +90,7 @@ async function run(config: Config, context: Context, emit: Emit, signal: AbortSi
     },
     context,
   )
+  const senderOf = senderByTopic(config.topics)
   const take = async (topic: string, payload: Buffer): Promise<void> => {
     const bytes = await bareOf(payload, config.max_message)
     if (typeof bytes === 'string') {
@@ -103,7 +109,9 @@ async function run(config: Config, context: Context, emit: Emit, signal: AbortSi
       context.dropped(name, 'invalid', refused)
       log.warn('a message was refused', { topic, count: refused, reason })
     }
-    await Promise.all(records.map((one) => emit(one)))
+    const sender = accountOf(context.admission, senderOf(topic), () => undefined)
+    const within = sender ? withinQuota(records, sender, context.dropped.bind(context)) : records
+    await Promise.all(within.map((one) => emit(one)))
   }
   await runMqtt(
     {
@@ -133,6 +141,26 @@ async function run(config: Config, context: Context, emit: Emit, signal: AbortSi
     signal,
   )
 }
+
+/**
+ * Who sent a message. Its publisher the broker does not tell; what stands for any in the subscription is as a rule the
+ * service or device: of `local/#` and `local/+/log` both `local/nginx`. One without is a sender as a whole.
+ */
+export function senderByTopic(subscriptions: readonly string[]): (topic: string) => string {
+  const filters = subscriptions.map((one) => one.replace(/^\$share\/[^/]*\//, '').split('/'))
+  return (topic) => {
+    const levels = topic.split('/')
+    const filter = filters.find((one) => isOf(one, levels)) ?? []
+    const any = filter.findIndex((level) => level === '+' || level === '#')
+    return any < 0 ? topic : levels.slice(0, any + 1).join('/')
+  }
+}
+
+const isOf = (filter: readonly string[], levels: readonly string[]): boolean =>
+  filter.every(
+    (level, index) => level === '#' || (index < levels.length && (level === '+' || level === levels[index])),
+  ) &&
+  (filter.at(-1) === '#' || filter.length === levels.length)
 
 /** The message without its compression; why it is refused, as text. */
 async function bareOf(payload: Buffer, maxBytes: number): Promise<Buffer | string> {

@@ -12,12 +12,14 @@ import { ports } from '../contract/options.ts'
 import { portTaken } from '../contract/ports.ts'
 import { address, duration, size } from '../contract/settings.ts'
 import type { Address } from '../contract/settings.ts'
+import type { Class } from '../contract/signal.ts'
 import { ListenError, longestPath, receiveDatagrams } from '../protocols/native/index.ts'
 import type { DatagramListen, DatagramOptions, DatagramReceiver } from '../protocols/native/index.ts'
 import { listenAll, loopback, printHost } from '../protocols/otlp/listen.ts'
+import { accountOf } from '../protocols/quota.ts'
 import { LogGroups } from '../protocols/records/log-groups.ts'
 import { MetricGroups } from '../protocols/records/metric-groups.ts'
-import { StatsdSeries, StatsdStreams, readEvent } from '../protocols/statsd/index.ts'
+import { StatsdSeries, StatsdStreams, classOf, readEvent, serviceOf } from '../protocols/statsd/index.ts'
 
 const longestIdleMs = 20 * 86_400_000
 
@@ -82,12 +84,18 @@ async function run(config: Config, context: Context, emit: Emit, signal: AbortSi
   if (signal.aborted) return
   const intake = new StatsdIntake(config, context)
   const receiver = await openSockets(config, context, intake)
+  const { admission } = context
+  const isWholeCharged = () => admission.hasQuota() && admission.senderBy() === 'address'
   const streams = new StatsdStreams({
-    take: (bytes, start, end, wasCut) => intake.line(bytes, start, end, wasCut),
+    // A connection waits as a whole; lines of one service among those of others on it cannot.
+    take: (bytes, start, end, wasCut, peer) =>
+      intake.line(bytes, start, end, wasCut, isWholeCharged() ? undefined : peer),
+    account: (peer) => (isWholeCharged() ? admission.sender(peer) : undefined),
     longest: longestLine,
     mostConnections: config.max_connections,
     idleMs: config.idle_timeout,
     log: context.log,
+    clock: context.clock,
   })
   const emitAll = async (): Promise<void> => {
     await Promise.all(intake.reading().map((records) => emit(records)))
@@ -131,6 +139,7 @@ export class StatsdIntake {
   #events = 0
   #refused = 0
   #lost = 0
+  readonly #beyond = new Map<Class, number>()
   #first: { reason: string; line: string } | undefined
 
   constructor(config: Config, context: Context) {
@@ -151,8 +160,9 @@ export class StatsdIntake {
     this.#logs = new LogGroups(options)
   }
 
-  /** Takes the lines of one datagram. */
-  take(bytes: Buffer, start: number, end: number, ascii: boolean): void {
+  /** Takes the lines of one datagram; those of `peer` beyond its quota are dropped and counted. */
+  take(bytes: Buffer, start: number, end: number, ascii: boolean, peer?: string): void {
+    const limited = this.#context.admission.hasQuota() ? peer : undefined
     const isValid = ascii || isUtf8(bytes.subarray(start, end))
     const text = isValid ? bytes : Buffer.from(bytes.toString('utf8', start, end))
     const last = isValid ? end : text.length
@@ -161,15 +171,25 @@ export class StatsdIntake {
       const found = text.indexOf(newline, at)
       const next = found < 0 || found > last ? last : found
       const lineEnd = next > at && text[next - 1] === 0x0d ? next - 1 : next
-      if (lineEnd > at) this.#line(text, at, lineEnd, nowMs)
+      const isTaken = lineEnd > at && (limited === undefined || this.#admits(limited, text, at, lineEnd))
+      if (isTaken) this.#line(text, at, lineEnd, nowMs)
       at = next + 1
     }
   }
 
   /** Takes one line of a stream; one that was cut says something else than was meant. */
-  line(bytes: Buffer, start: number, end: number, wasCut: boolean): void {
-    if (!wasCut) return this.take(bytes, start, end, false)
+  line(bytes: Buffer, start: number, end: number, wasCut: boolean, peer?: string): void {
+    if (!wasCut) return this.take(bytes, start, end, false, peer)
     this.#refuse('it is too long', bytes, start, end)
+  }
+
+  #admits(peer: string, bytes: Buffer, start: number, end: number): boolean {
+    const text = bytes.toString('utf8', start, end)
+    const sender = accountOf(this.#context.admission, peer, () => serviceOf(text))
+    const name = classOf(text)
+    if (sender === undefined || sender.admits(name, 1, end - start)) return true
+    this.#beyond.set(name, (this.#beyond.get(name) ?? 0) + 1)
+    return false
   }
 
   #line(bytes: Buffer, start: number, end: number, nowMs: number): void {
@@ -225,6 +245,8 @@ export class StatsdIntake {
   }
 
   #report(): void {
+    for (const [name, count] of this.#beyond) this.#context.dropped(name, 'budget', count)
+    this.#beyond.clear()
     if (this.#lost > 0) this.#context.dropped('log', 'overflow', this.#lost)
     if (this.#refused > 0) {
       this.#context.dropped('resource', 'invalid', this.#refused)
@@ -250,12 +272,12 @@ async function openSockets(
     config.unix_datagram === undefined
       ? []
       : [{ path: config.unix_datagram, mode: parseInt(config.socket_mode, 8) }]
-  const options: Omit<DatagramOptions<undefined>, 'listen'> = {
+  const options: Omit<DatagramOptions<string>, 'listen'> = {
     receiveBuffer: config.receive_buffer,
     longest: longestDatagram,
     log: context.log,
-    peer: () => undefined,
-    take: (bytes, start, end, _, ascii) => intake.take(bytes, start, end, ascii),
+    peer: (host) => host || 'unix',
+    take: (bytes, start, end, peer, ascii) => intake.take(bytes, start, end, ascii, peer),
     pause: () => undefined,
     dropped: (count) => context.dropped('resource', 'overflow', count),
   }

@@ -64,7 +64,7 @@ test('a connection beyond its quota is held back and loses nothing', async () =>
 test('the sender on a Unix socket is known by its process', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'dpulse-senders-'))
   onTestFinished(() => rmSync(folder, { recursive: true, force: true }))
-  const { runtime, port } = await start('{ records: 1000000 }', `unix: ${join(folder, 's')}`)
+  const { runtime } = await start('{ records: 1000000 }', `unix: ${join(folder, 's')}`)
   const socket = connect(join(folder, 's'))
   await once(socket, 'connect')
   socket.end(`${line('app', 1)}\n`)
