@@ -13,7 +13,7 @@ import { portTaken } from '../contract/ports.ts'
 import { address, duration, size } from '../contract/settings.ts'
 import type { Address } from '../contract/settings.ts'
 import type { Class } from '../contract/signal.ts'
-import { ListenError, longestPath, receiveDatagrams } from '../protocols/native/index.ts'
+import { ListenError, datagramSender, longestPath, receiveDatagrams } from '../protocols/native/index.ts'
 import type { DatagramListen, DatagramOptions, DatagramReceiver } from '../protocols/native/index.ts'
 import { listenAll, loopback, printHost } from '../protocols/otlp/listen.ts'
 import { accountOf } from '../protocols/quota.ts'
@@ -276,7 +276,7 @@ async function openSockets(
     receiveBuffer: config.receive_buffer,
     longest: longestDatagram,
     log: context.log,
-    peer: (host) => host || 'unix',
+    peer: (host, credentials) => datagramSender(host, credentials, context.admission),
     take: (bytes, start, end, peer, ascii) => intake.take(bytes, start, end, ascii, peer),
     pause: () => undefined,
     dropped: (count) => context.dropped('resource', 'overflow', count),

@@ -16,6 +16,7 @@ import { address, duration, size } from '../contract/settings.ts'
 import type { Address } from '../contract/settings.ts'
 import {
   ListenError,
+  datagramSender,
   longestPath,
   processOf,
   receiveDatagrams,
@@ -256,8 +257,8 @@ async function openDatagrams(
     receiveBuffer: config.receive_buffer,
     longest: config.max_length,
     log: context.log,
-    peer: (host) => {
-      const sender = context.admission.sender(host === '' ? 'unix' : host)
+    peer: (host, credentials) => {
+      const sender = context.admission.sender(datagramSender(host, credentials, context.admission))
       const kernelEvents = makesKernelEvents(config.kernel_events, host === '' ? undefined : host)
       if (host === '') return { local: true, sender, kernelEvents }
       const isShed = () => receiver?.sheds === true

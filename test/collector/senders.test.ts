@@ -1,12 +1,14 @@
 // Quotas of senders in a running collector: one that floods loses what is beyond, or is held back, and others do not.
+import { spawn } from 'node:child_process'
 import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { chmodSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import { ledgerOf } from '../../collector/api.ts'
+import { groupName } from '../../plugins/protocols/native/process.ts'
 import syslog from '../../plugins/sources/syslog.ts'
 import { startWithQuotas } from './with-quotas.ts'
 
@@ -70,4 +72,26 @@ test('the sender on a Unix socket is known by its process', async () => {
   socket.end(`${line('app', 1)}\n`)
   await vi.waitFor(() => expect(ledgerOf(runtime).produced).toBe(1), { timeout: 30_000 })
   expect(runtime.budget.quotas.counts()[0]?.sender).toMatch(/^uid \d+$|\.service$|^container /)
+})
+
+test('datagrams on a Unix socket are charged to the process that sent each', async ({ skip }) => {
+  if (process.getuid?.() !== 0) skip('another user is started as sender, which takes root')
+  const named = groupName(readFileSync('/proc/self/cgroup', 'latin1'))
+  if (named !== undefined) skip(`senders that this test starts are all known as ${named}`)
+  const folder = mkdtempSync(join(tmpdir(), 'dpulse-senders-'))
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true }))
+  chmodSync(folder, 0o755)
+  const path = join(folder, 's')
+  const { runtime, counts } = await start('{ records: 1, burst: 100s }', `unix_datagram: ${path}`)
+  const log = async (uid: number, count: number): Promise<void> => {
+    const logger = spawn('logger', ['-u', path, '-t', 'app'], { uid, stdio: ['pipe', 'ignore', 'ignore'] })
+    logger.stdin.end('a line\n'.repeat(count))
+    await once(logger, 'exit')
+  }
+  await Promise.all([log(65_534, 1000), log(0, 50)])
+  await vi.waitFor(() => expect(ledgerOf(runtime).produced).toBe(1050), { timeout: 30_000 })
+  const noisy = counts().get('uid 65534')
+  expect(counts().get('uid 0')).toMatchObject({ records: 50, dropped: 0 })
+  expect(noisy?.dropped).toBeGreaterThan(800)
+  expect(ledgerOf(runtime)).toMatchObject({ dropped: { budget: noisy?.dropped }, balanced: true })
 })

@@ -48,6 +48,9 @@ const udpSlots = 64
 const udpSlotBytes = 65_536
 const unixSlots = 16
 const nameBytes = 32
+/** struct cmsghdr (length, level, type) and struct ucred (pid, uid, gid), padded: what SO_PASSCRED adds to a datagram. */
+const credentialBytes = 32
+const credentialLength = 28
 const headerBytes = 64
 const pollMs = 200
 /** Receives of one socket before the others have a turn. */
@@ -74,6 +77,8 @@ interface Slots {
   readonly vectors: Buffer
   readonly names: Uint32Array
   readonly nameBytes: Uint8Array
+  /** Of the Unix domain: the credentials of each sender, as the kernel has checked them. */
+  readonly credentials: Uint32Array
   readonly data: Buffer
   readonly words: Uint32Array
   readonly count: number
@@ -90,6 +95,8 @@ function makeSlots(libc: Libc, count: number, longest: number, named: boolean): 
   const nameView = new Uint8Array(names.buffer)
   // Never touched beyond what arrives, so that the system gives no memory for the rest.
   const data = Buffer.allocUnsafeSlow(count * slotBytes)
+  const credentials = new Uint32Array((count * credentialBytes) / 4)
+  const credentialsAt = libc.address(new Uint8Array(credentials.buffer))
   const dataAt = libc.address(data)
   const namesAt = libc.address(nameView)
   const vectorsAt = libc.address(vectors)
@@ -100,6 +107,7 @@ function makeSlots(libc: Libc, count: number, longest: number, named: boolean): 
     messages.writeBigUInt64LE(named ? namesAt + BigInt(index * nameBytes) : 0n, at)
     messages.writeBigUInt64LE(vectorsAt + BigInt(index * 16), at + 16)
     messages.writeBigUInt64LE(1n, at + 24)
+    messages.writeBigUInt64LE(named ? 0n : credentialsAt + BigInt(index * credentialBytes), at + 32)
   }
   return {
     messages,
@@ -107,6 +115,7 @@ function makeSlots(libc: Libc, count: number, longest: number, named: boolean): 
     vectors,
     names,
     nameBytes: nameView,
+    credentials,
     data,
     words: new Uint32Array(data.buffer, data.byteOffset, data.length / 4),
     count,
@@ -124,6 +133,7 @@ function open(libc: Libc, socket: WorkerSocket, receiveBuffer: number): number {
     if (setInt(libc, fd, c.SOL_SOCKET, c.SO_RCVBUFFORCE, receiveBuffer) < 0) {
       setInt(libc, fd, c.SOL_SOCKET, c.SO_RCVBUF, receiveBuffer)
     }
+    if (socket.path !== undefined) setInt(libc, fd, c.SOL_SOCKET, c.SO_PASSCRED, 1)
     if (socket.path !== undefined) makeWay(libc, socket.path, socket.address)
     if (libc.bind(fd, socket.address, socket.address.length) < 0) throw new OpenError('bind', libc.errno())
     if (socket.path !== undefined) chmodSync(socket.path, socket.mode ?? 0o666)
@@ -148,6 +158,18 @@ function makeWay(libc: Libc, path: string, address: Uint8Array): void {
 
 function setInt(libc: Libc, fd: number, level: number, name: number, value: number): number {
   return libc.setsockopt(fd, level, name, Int32Array.of(value), 4)
+}
+
+/** Senders of the Unix domain as a rule have no name: pid, uid and gid stand where the ring looks for an address. */
+function nameByCredentials({ messageWords, credentials, names }: Slots, count: number): void {
+  for (let index = 0; index < count; index++) {
+    const at = (index * credentialBytes) / 4
+    const name = (index * nameBytes) / 4
+    const isThere = (messageWords[index * 16 + 10] ?? 0) >= credentialLength
+    names[name] = isThere ? c.AF_UNIX : 0
+    for (let word = 0; word < 3; word++)
+      names[name + 2 + word] = isThere ? (credentials[at + 4 + word] ?? 0) : 0
+  }
 }
 
 class Receiver {
@@ -208,13 +230,18 @@ class Receiver {
   }
 
   #receive(socket: number, limit: number): void {
-    const slots = this.#input.sockets[socket]?.family === c.AF_UNIX ? this.#unix : this.#udp
+    const isUnix = this.#input.sockets[socket]?.family === c.AF_UNIX
+    const slots = isUnix ? this.#unix : this.#udp
     const fd = this.#descriptors[socket] ?? -1
     const { messages, messageWords } = slots
     for (let round = 0; round < limit; round++) {
-      for (let index = 0; index < slots.count; index++) messageWords[index * 16 + 2] = 28
+      for (let index = 0; index < slots.count; index++) {
+        messageWords[index * 16 + 2] = 28
+        if (isUnix) messageWords[index * 16 + 10] = credentialBytes
+      }
       const got = this.#libc.recvmmsg(fd, messages, slots.count, c.MSG_DONTWAIT, null)
       this.#received += Math.max(0, got)
+      if (isUnix) nameByCredentials(slots, got)
       for (let index = 0; index < got; index++) this.#pass(socket, slots, index)
       if (got > 0 && this.#ring.takeBell()) this.#tell({ type: 'bell' })
       if (got < slots.count) return

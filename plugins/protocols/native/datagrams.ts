@@ -16,6 +16,8 @@ const ringBytes = 4 * 1024 * 1024
 /** Datagrams that are handed over before other work has a turn. */
 const turn = 2048
 const mostPeers = 4096
+/** Numbers of processes are given again: who has one is looked at anew after so long. */
+const processMs = 5000
 
 /**
  * @throws ListenError where a socket cannot be opened; PermanentError LIBRARY_MISSING where a socket file is wanted
@@ -100,6 +102,8 @@ class NativeReceiver<Peer> implements DatagramReceiver {
   readonly #ended = Promise.withResolvers<void>()
   readonly #four = new Map<number, Peer>()
   readonly #six = new Map<string, Peer>()
+  readonly #processes = new Map<number, Peer>()
+  #processesMs = 0
   readonly #nobody: Peer
   readonly #inodes: readonly (readonly [string, number])[]
   #scheduled = false
@@ -170,6 +174,11 @@ class NativeReceiver<Peer> implements DatagramReceiver {
   #take(): number {
     const ring = this.#ring
     const { entry, buffer } = ring
+    const nowMs = performance.now()
+    if (nowMs - this.#processesMs > processMs) {
+      this.#processesMs = nowMs
+      this.#processes.clear()
+    }
     let count = 0
     while (count < turn && ring.read()) {
       this.#options.take(buffer, entry.start, entry.end, this.#peer(), entry.ascii, entry.truncated)
@@ -186,10 +195,21 @@ class NativeReceiver<Peer> implements DatagramReceiver {
       if (known !== undefined) return known
       return remember(this.#four, entry.address, this.#options.peer(this.#host(4)))
     }
+    if (entry.family === AF_UNIX) return this.#process()
     if (entry.family !== AF_INET6) return this.#nobody
     const key = this.#ring.buffer.toString('latin1', entry.addressAt, entry.addressAt + 16)
     const known = this.#six.get(key)
     return known ?? remember(this.#six, key, this.#options.peer(this.#host(16)))
+  }
+
+  #process(): Peer {
+    const { entry, buffer } = this.#ring
+    const pid = entry.address
+    const uid = buffer.readUInt32LE(entry.addressAt + 4)
+    // Those of other process namespaces are all 0. A number of a process has at most 22 bits.
+    const key = uid * 2 ** 22 + pid
+    const known = this.#processes.get(key)
+    return known ?? remember(this.#processes, key, this.#options.peer('', { pid, uid }))
   }
 
   #host(size: number): string {

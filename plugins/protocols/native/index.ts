@@ -5,7 +5,7 @@ export type { DatagramListen, DatagramOptions, DatagramReceiver } from './listen
 export { receivePlain } from './plain.ts'
 export { hostText, inetAddress, longestPath } from './sockaddr.ts'
 export { loadTrim } from './memory.ts'
-export { processOf } from './process.ts'
+export { datagramSender, processOf } from './process.ts'
 export { loadLibc } from './libc.ts'
 export type { Libc } from './libc.ts'
 export { Ethtool } from './ethtool.ts'

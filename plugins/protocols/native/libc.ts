@@ -13,6 +13,7 @@ export const SOCK_NONBLOCK = 0o4000
 export const SOCK_CLOEXEC = 0o2000000
 export const SOL_SOCKET = 1
 export const SO_RCVBUF = 8
+export const SO_PASSCRED = 16
 export const SO_PEERCRED = 17
 export const SO_ATTACH_FILTER = 26
 export const SO_DETACH_FILTER = 27

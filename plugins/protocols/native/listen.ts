@@ -6,6 +6,12 @@ export type DatagramListen =
   | { readonly host: string; readonly port: number }
   | { readonly path: string; readonly mode: number }
 
+/** Of the process that sent a datagram, as the kernel has checked them. */
+export interface Credentials {
+  readonly pid: number
+  readonly uid: number
+}
+
 export interface DatagramOptions<Peer> {
   readonly listen: readonly DatagramListen[]
   /** Bytes that the kernel may hold for each socket. */
@@ -13,8 +19,11 @@ export interface DatagramOptions<Peer> {
   /** Longer datagrams are cut. */
   readonly longest: number
   readonly log: Log
-  /** Made once for each sender while it is remembered; `host` is empty in the Unix domain. */
-  peer(host: string): Peer
+  /**
+   * Made once for each sender while it is remembered. In the Unix domain `host` is empty, and the sender is told by its
+   * credentials, where the system knows them.
+   */
+  peer(host: string, credentials?: Credentials): Peer
   /** `bytes` may be read only during the call; `ascii` says that they are known to be so. */
   take(bytes: Buffer, start: number, end: number, peer: Peer, ascii: boolean, truncated: boolean): void
   /** Nothing more is there for now. */

@@ -1,9 +1,11 @@
-// Which process is at the other end of a Unix socket (SO_PEERCRED), by a name that it cannot choose: the container or
+// Which process is at the other end of a Unix socket (SO_PEERCRED) or sent a datagram (SCM_CREDENTIALS), by a name that it cannot choose: the container or
 // service that its control group stands for, else its user.
 import { readFileSync } from 'node:fs'
 import type { Socket } from 'node:net'
+import type { Admission } from '../../contract/define.ts'
 import { SOL_SOCKET, SO_PEERCRED, loadLibc } from './libc.ts'
 import type { Libc } from './libc.ts'
+import type { Credentials } from './listen.ts'
 
 let libc: Promise<Libc | undefined> | undefined
 
@@ -19,8 +21,23 @@ export async function processOf(socket: Socket): Promise<string | undefined> {
   const size = Uint32Array.of(credentials.byteLength)
   if (calls.getsockopt(fd, SOL_SOCKET, SO_PEERCRED, credentials, size) < 0) return undefined
   const [pid = 0, uid = 0] = credentials
-  return nameOf(pid) ?? `uid ${uid}`
+  return processName(pid, uid)
 }
+
+/**
+ * Who sent a datagram, for the account of its quota: its address, or in the Unix domain its process, which is looked up
+ * only where senders have quotas.
+ */
+export function datagramSender(
+  host: string,
+  credentials: Credentials | undefined,
+  admission: Admission,
+): string {
+  if (host !== '') return host
+  return credentials && admission.hasQuota() ? processName(credentials.pid, credentials.uid) : 'unix'
+}
+
+const processName = (pid: number, uid: number): string => nameOf(pid) ?? `uid ${uid}`
 
 /** From `0::/system.slice/docker-3f2a….scope`: of the path the last part that names a container or service. */
 export function groupName(text: string): string | undefined {

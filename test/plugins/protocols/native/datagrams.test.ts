@@ -36,7 +36,7 @@ async function start(
     receiveBuffer,
     longest,
     log: testContext().log,
-    peer: (host) => host,
+    peer: (host, credentials) => (credentials ? `uid ${credentials.uid}` : host),
     take: (bytes, begin, end, peer, ascii, truncated) => {
       received.texts.push(bytes.toString('utf8', begin, end) + (truncated ? '…' : ''))
       received.peers.add(peer)
@@ -140,7 +140,7 @@ describe('one thread', () => {
     await send(sender('udp6'), 'six', six !== undefined && 'port' in six ? six.port : 0, '::1')
     execFileSync('logger', ['-u', path, '-t', 'test', 'unix'])
     await vi.waitFor(() => expect(received.texts).toHaveLength(3), 30_000)
-    expect(received.peers).toEqual(new Set(['127.0.0.1', '::1', '']))
+    expect(received.peers).toEqual(new Set(['127.0.0.1', '::1', `uid ${process.getuid?.()}`]))
     expect(received.texts.find((text) => text.endsWith('test: unix'))).toBeDefined()
     await received.receiver.stop()
     expect(existsSync(path)).toBe(false)
