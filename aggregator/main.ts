@@ -44,8 +44,11 @@ import { openWriter } from './writer.ts'
 
 const MiB = 1024 ** 2
 const GiB = 1024 ** 3
-/** How the disk is shared; the collector beside us keeps to its own part. */
-const shares = { journal: 0.3, store: 0.6 }
+/**
+ * How the disk is shared; the collector beside us keeps to its own tenth. What is left is for what files take beyond their
+ * bytes, and for what the store has under way when all are full at once.
+ */
+const shares = { journal: 0.28, store: 0.56 }
 const stopMs = 12_000
 /**
  * Batches live outside V8's heap, which counts them all the same and would mark the whole heap again for every 64 MiB of
