@@ -54,8 +54,6 @@ const never = new AbortController().signal
 /** Of one aggregator: devices times classes times sessions that are remembered. */
 const streamLimit = 1_000_000
 
-export type { Handover, HandoverOptions, RunningHandover }
-
 export function openHandover(options: HandoverOptions): RunningHandover {
   return new PartitionHandover(options)
 }

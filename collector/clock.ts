@@ -1,6 +1,7 @@
 // The machine's clock, and timers on any clock: the wall clock for stamps, the monotonic one for everything that is
 // measured or waited for, so that a step of the wall clock (NTP at boot) delays and hurries nothing.
 import { setTimeout as sleep } from 'node:timers/promises'
+import { every } from '../plugins/contract/every.ts'
 import type { Clock } from '../plugins/contract/index.ts'
 
 /** Longer waits overflow a timer of Node; nothing here waits that long on purpose. */
@@ -25,26 +26,6 @@ function nowUnixNano(): bigint {
   // What drift moved back by less than a few milliseconds waits for the clock to pass it.
   if (now > lastNano) lastNano = now
   return lastNano
-}
-
-/** Runs `task` now and then at the interval until aborted, on any clock that can delay. */
-export async function every(
-  clock: Pick<Clock, 'elapsedMs' | 'delay'>,
-  intervalMs: number,
-  signal: AbortSignal,
-  task: () => Promise<void> | void,
-): Promise<void> {
-  let due = clock.elapsedMs()
-  while (!signal.aborted) {
-    await task()
-    // A late one is not made up for: the next is due one interval after this one was, or now.
-    due = Math.max(due + intervalMs, clock.elapsedMs())
-    try {
-      await clock.delay(due - clock.elapsedMs(), signal)
-    } catch {
-      return
-    }
-  }
 }
 
 export const systemClock: Clock = {

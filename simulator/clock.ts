@@ -1,6 +1,6 @@
 // A device's clock: the contract's Clock on the simulated time line, with the error of the device's own oscillator in what
 // it takes for the time.
-import { every } from '../collector/clock.ts'
+import { every } from '../plugins/contract/every.ts'
 import type { Clock } from '../plugins/contract/index.ts'
 import type { Timeline } from './timeline.ts'
 

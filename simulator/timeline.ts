@@ -1,5 +1,5 @@
-// Simulated time, the same for all devices: what is due when. `runLive` lets it follow the machine's clock, faster where
-// asked; `runVirtual` goes from one thing that is due to the next as fast as the machine allows.
+// Simulated time, the same for all devices: what is due when. `driveLive` lets it follow the machine's clock, faster where
+// asked; `driveVirtual` goes from one thing that is due to the next as fast as the machine allows.
 import { setImmediate as turn } from 'node:timers/promises'
 
 export interface Timer {

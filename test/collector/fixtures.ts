@@ -4,6 +4,7 @@ import { once } from 'node:events'
 import { connect, createServer } from 'node:net'
 import type { Socket } from 'node:net'
 import { createInterface } from 'node:readline'
+import { ulid } from 'ulid'
 import * as z from 'zod'
 import {
   LogsEncoder,
@@ -13,6 +14,20 @@ import {
   defineSource,
 } from '../../plugins/contract/index.ts'
 import type { Batch, Emit, Records } from '../../plugins/contract/index.ts'
+
+/** Who the collectors of these tests are. */
+export const identity = {
+  collector: 'dpu-1',
+  device: 'dpu-1',
+  instance: ulid(),
+  version: '0',
+  since: '',
+  hostname: 'host',
+  arch: 'arm64',
+  labels: {},
+  identity: 'test',
+  portOffset: 0,
+}
 
 /** Waits until the signal aborts. */
 const aborted = (signal: AbortSignal): Promise<void> =>

@@ -4,7 +4,6 @@ import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { ulid } from 'ulid'
 import { describe, expect, test, vi } from 'vitest'
 import { systemClock } from '../../collector/clock.ts'
 import { parseConfig } from '../../collector/config.ts'
@@ -14,21 +13,10 @@ import { ledgerOf, healthOf } from '../../collector/api.ts'
 import { LogCursor, findHeader } from '../../plugins/contract/index.ts'
 import type { Batch, Definition, Emit } from '../../plugins/contract/index.ts'
 import { openLog } from '../../plugins/protocols/log/index.ts'
-import { driven, lines, memory, odd, summed, wire } from './fixtures.ts'
+import { driven, identity as dpu, lines, memory, odd, summed, wire } from './fixtures.ts'
 import { fresh, idsOf, idsOfBatches, recordsOf } from './records.ts'
 
-const identity = {
-  collector: 'dpu-1',
-  device: 'dpu-1',
-  instance: ulid(),
-  version: '0',
-  since: '',
-  hostname: 'host',
-  arch: 'arm64',
-  labels: { site: 'here' },
-  identity: 'test',
-  portOffset: 0,
-}
+const identity = { ...dpu, labels: { site: 'here' } }
 
 interface Running extends AsyncDisposable {
   runtime: Runtime

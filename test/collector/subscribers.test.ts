@@ -11,7 +11,6 @@ import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { connectAsync } from 'mqtt'
 import type { IPublishPacket, MqttClient } from 'mqtt'
-import { ulid } from 'ulid'
 import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { ledgerOf, topOf } from '../../collector/api.ts'
 import { systemClock } from '../../collector/clock.ts'
@@ -21,21 +20,9 @@ import { Runtime } from '../../collector/runtime.ts'
 import type { Batch, Emit } from '../../plugins/contract/index.ts'
 import otlp from '../../plugins/exporters/otlp.ts'
 import { collectLogs } from '../support/records.ts'
-import { driven, memory, odd } from './fixtures.ts'
+import { driven, identity, memory, odd } from './fixtures.ts'
 import { fresh, idsOf, idsOfBatches, recordsOf } from './records.ts'
 
-const identity = {
-  collector: 'dpu-1',
-  device: 'dpu-1',
-  instance: ulid(),
-  version: '0',
-  since: '',
-  hostname: 'host',
-  arch: 'arm64',
-  labels: {},
-  identity: 'test',
-  portOffset: 0,
-}
 const flow = `
 sources: { a: { type: driven } }
 processors: { odds: { type: odd } }

@@ -1,5 +1,4 @@
 // A running collector of one source whose senders have quotas, for tests of what becomes of their records.
-import { ulid } from 'ulid'
 import { expect, onTestFinished, vi } from 'vitest'
 import { systemClock } from '../../collector/clock.ts'
 import { parseConfig } from '../../collector/config.ts'
@@ -7,20 +6,7 @@ import { Logger } from '../../collector/logger.ts'
 import type { SenderCounts } from '../../collector/quota.ts'
 import { Runtime } from '../../collector/runtime.ts'
 import type { Batch, Definition } from '../../plugins/contract/index.ts'
-import { memory } from './fixtures.ts'
-
-const identity = {
-  collector: 'dpu-1',
-  device: 'dpu-1',
-  instance: ulid(),
-  version: '0',
-  since: '',
-  hostname: 'host',
-  arch: 'arm64',
-  labels: {},
-  identity: 'test',
-  portOffset: 0,
-}
+import { identity, memory } from './fixtures.ts'
 
 export interface WithQuotas {
   readonly runtime: Runtime

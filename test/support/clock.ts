@@ -1,29 +1,11 @@
 // Clocks for tests: one that moves only when told, and the machine's own. Both implement the contract's Clock.
 import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises'
+import { every } from '../../plugins/contract/every.ts'
 import type { Clock } from '../../plugins/contract/index.ts'
 
 interface Waiting {
   at: number
   wake: () => void
-}
-
-/** Runs `task` now and then at the interval, on any clock that can delay. */
-async function every(
-  clock: Pick<Clock, 'elapsedMs' | 'delay'>,
-  intervalMs: number,
-  signal: AbortSignal,
-  task: () => Promise<void> | void,
-): Promise<void> {
-  let due = clock.elapsedMs()
-  while (!signal.aborted) {
-    await task()
-    due = Math.max(due + intervalMs, clock.elapsedMs())
-    try {
-      await clock.delay(due - clock.elapsedMs(), signal)
-    } catch {
-      return
-    }
-  }
 }
 
 /** Stands still until `advance`; timers fire in order, each at its own time. */
