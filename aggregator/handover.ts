@@ -47,8 +47,7 @@ interface Owned {
 type Birth = Pick<Status, 'collector' | 'ended' | 'held'>
 
 const birthKey = 'birth/'
-/** A transaction costs Kafka and us as much as storing a thousand records: a tenth of the time, within a second. */
-const saveShare = 0.1
+/** A transaction costs Kafka and us as much as storing a thousand records. What is not saved yet is stored again, as it is. */
 const saveMs = 1000
 const never = new AbortController().signal
 /** Of one aggregator: devices times classes times sessions that are remembered. */
@@ -126,7 +125,7 @@ class PartitionHandover implements RunningHandover {
       this.#isDue = true
       clock
         .delay(leftMs, never)
-        .then(() => this.flush())
+        .then(() => this.#flushDue())
         .catch(() => undefined)
     }
     // Those that were not kept are told as lost by the next read, and forgotten then.
@@ -172,11 +171,16 @@ class PartitionHandover implements RunningHandover {
   }
 
   async run(signal: AbortSignal): Promise<void> {
-    await this.#options.clock.every(saveMs, signal, () => this.flush())
+    await this.#options.clock.every(saveMs, signal, () => this.#flushDue())
   }
 
   async flush(): Promise<void> {
     await this.#save()
+  }
+
+  /** Unless it was done a moment ago: then the next time. */
+  async #flushDue(): Promise<void> {
+    if (this.#options.clock.elapsedMs() >= this.#nextMs) await this.flush()
   }
 
   /** Answers which partitions have all that there was to save. */
@@ -184,7 +188,7 @@ class PartitionHandover implements RunningHandover {
     return this.#exclusive(async () => {
       const { clock, shared } = this.#options
       this.#isDue = false
-      const began = clock.elapsedMs()
+      this.#nextMs = clock.elapsedMs() + saveMs
       const states: PartitionSave[] = []
       const settled = new Set(this.#owned.keys())
       for (const [partition, owned] of this.#owned) {
@@ -195,8 +199,6 @@ class PartitionHandover implements RunningHandover {
       }
       // What is not kept is told as lost by the next read, and all of its partition forgotten then.
       if (states.length > 0) for (const partition of await shared.save(states)) settled.add(partition)
-      const now = clock.elapsedMs()
-      this.#nextMs = now + Math.min(saveMs, (now - began) * (1 / saveShare - 1))
       return settled
     })
   }

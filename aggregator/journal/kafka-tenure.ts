@@ -117,15 +117,11 @@ export class Tenure {
     const transaction = await this.#producer.transaction()
     const ends = new Map<string, number>()
     try {
-      for (const [topic, all] of messages) {
-        for (const some of portions(all, this.#options.messageBytes)) {
-          const [answer] = await transaction.send({
-            topic,
-            messages: some,
-            acks: -1,
-            timeout: timeoutMs,
-            compression: zstd,
-          })
+      for (const topicMessages of rounds(messages, this.#options.messageBytes)) {
+        const options = { acks: -1, timeout: timeoutMs, compression: zstd }
+        const answers = await transaction.sendBatch({ ...options, topicMessages })
+        for (const { topic, messages: some } of topicMessages) {
+          const answer = answers.find(({ topicName }) => topicName === topic)
           // After a change of leaders kafkajs may answer without having sent.
           if (answer?.errorCode !== 0) throw new Error(`Kafka did not answer for ${topic}`)
           ends.set(topic, Number(answer.baseOffset) + some.length)
@@ -138,6 +134,18 @@ export class Tenure {
       throw error
     }
   }
+}
+
+type Round = { topic: string; messages: Message[] }[]
+
+/** What is sent in one request: of each topic no more than fits one record batch. Mostly there is one. */
+function rounds(messages: ReadonlyMap<string, Message[]>, most: number): Round[] {
+  const result: Round[] = []
+  for (const [topic, all] of messages) {
+    for (const [index, some] of portions(all, most).entries())
+      (result[index] ??= []).push({ topic, messages: some })
+  }
+  return result
 }
 
 /** Each fits one record batch. */

@@ -67,7 +67,7 @@ test('every aggregator hears what any of them takes in, each record once, and wh
   )
   await append(one, batch('dpu-2', 2))
   await eventually('the last is shown', 30, () =>
-    listeners.every(({ shown }) => shown.at(-1) === 'dpu-2 "line 1"'),
+    listeners.every(({ shown }, index) => shown.length >= (index < 2 ? all.length + 2 : 4)),
   )
   for (const { shown } of listeners.slice(0, 2)) {
     expect(shown.toSorted((a, b) => (a < b ? -1 : 1))).toEqual(
