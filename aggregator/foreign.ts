@@ -2,7 +2,7 @@
 // topics. They form a stream of their sender, or of the partition where nothing names one, and are numbered as they are
 // read. The numbers go on from the account, which is saved with the position: reading again numbers them the same.
 import { createHash } from 'node:crypto'
-import { findHeader, isDeviceId, sealBatch, streamKey } from '../plugins/contract/batch.ts'
+import { findHeader, isDeviceId, sealRecords, streamKey } from '../plugins/contract/batch.ts'
 import type { Batch, Header, Records } from '../plugins/contract/batch.ts'
 import { messageOf } from '../plugins/contract/errors.ts'
 import type { Class, Signal } from '../plugins/contract/signal.ts'
@@ -94,7 +94,7 @@ export class ForeignStreams {
   }
 
   #seal(collector: string, session: string, records: Records, invalid: number): Batch {
-    const { device, class: name, count, from, to, bytes, signal } = records
+    const { device, class: name, count, from, to } = records
     const key = streamKey({ collector, session, device, class: name })
     let totals = this.#totals.get(key)
     if (!totals) {
@@ -112,7 +112,7 @@ export class ForeignStreams {
     const { seq, produced } = totals
     const dropped = totals.invalid > 0 ? { invalid: totals.invalid } : {}
     const header = { collector, device, session, class: name, seq, count, from, to, produced, dropped }
-    return sealBatch(header, signal, [bytes])
+    return sealRecords(header, records)
   }
 }
 

@@ -1,7 +1,7 @@
 // Streams of senders that have none: records of others get a header where they enter, under the name of the sender, in a
 // session of this run of the aggregator.
 import { ulid } from 'ulid'
-import { sealBatch } from '../plugins/contract/batch.ts'
+import { sealRecords } from '../plugins/contract/batch.ts'
 import type { Batch, Records } from '../plugins/contract/batch.ts'
 import type { Class } from '../plugins/contract/signal.ts'
 import { deviceFromHostId } from '../plugins/protocols/otlp/device.ts'
@@ -43,7 +43,7 @@ export class OwnStreams {
   }
 
   #next(collector: string, records: Records, invalid: number): Batch {
-    const { device, class: name, count, from, to, bytes, signal } = records
+    const { device, class: name, count, from, to } = records
     const totals = this.#totals(`${collector}/${device}/${name}`)
     totals.seq++
     totals.produced += count + invalid
@@ -51,7 +51,7 @@ export class OwnStreams {
     const { session, seq, produced } = totals
     const dropped = totals.invalid > 0 ? { invalid: totals.invalid } : {}
     const header = { collector, device, session, class: name, seq, count, from, to, produced, dropped }
-    return sealBatch(header, signal, [bytes])
+    return sealRecords(header, records)
   }
 
   #totals(key: string): Totals {

@@ -26,7 +26,12 @@ export interface Records {
   readonly from: bigint
   readonly to: bigint
   readonly bytes: Uint8Array
+  /** In the memory in front of `bytes`, so many are free for a header. Whoever writes it there seals only once. */
+  readonly headroom?: number
 }
+
+/** Fits the header of nearly every stream. */
+export const usualHeadroom = 256
 
 /** What a stream is: everything of one class about one device from one run of one exporter of a collector. */
 export interface StreamId {
@@ -173,6 +178,15 @@ function decodeDropped(reader: Reader, into: Dropped): void {
 export function sealBatch(header: Header, signal: Signal, parts: readonly Uint8Array[]): Batch {
   const bytes = Buffer.concat([encodeHeader(header), ...parts])
   return { header, signal, bytes }
+}
+
+/** The same of Records, without a copy where there is room for the header. */
+export function sealRecords(header: Header, { signal, bytes, headroom = 0 }: Records): Batch {
+  const head = encodeHeader(header)
+  if (head.length > headroom) return { header, signal, bytes: Buffer.concat([head, bytes]) }
+  const whole = Buffer.from(bytes.buffer, bytes.byteOffset - head.length, head.length + bytes.length)
+  whole.set(head)
+  return { header, signal, bytes: whole }
 }
 
 /**

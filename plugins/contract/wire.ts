@@ -185,6 +185,11 @@ export class Writer {
     return copy
   }
 
+  /** What was written, without a copy where it fills most of the buffer. The writer must not be used again. */
+  release(): Buffer {
+    return this.position * 2 < this.buffer.length ? this.take() : this.buffer.subarray(0, this.position)
+  }
+
   reset(): void {
     this.position = 0
   }

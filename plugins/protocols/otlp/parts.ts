@@ -1,6 +1,6 @@
 // Builds the parts of a request that has to be divided: each record is copied as it came, inside copies of the
 // shells around it (Resource, scope and metric with every field but the records), unknown fields included.
-import { batchLimits } from '../../contract/batch.ts'
+import { batchLimits, usualHeadroom } from '../../contract/batch.ts'
 import type { Records } from '../../contract/batch.ts'
 import { PointCursor } from '../../contract/point-cursor.ts'
 import type { MetricType } from '../../contract/point-cursor.ts'
@@ -128,7 +128,7 @@ export class Times {
 
 /** One part in the making: records of one device and class. */
 export class Part {
-  readonly #out = new Writer(512)
+  readonly #out: Writer
   readonly #open: Shell[] = []
   readonly #marks: number[] = []
   readonly #times = new Times()
@@ -139,15 +139,18 @@ export class Part {
   readonly device: string
   readonly class: Class
 
-  constructor(device: string, name: Class) {
+  /** `size` is what it may come to, in bytes: a guess too low costs copies. */
+  constructor(device: string, name: Class, size: number) {
     this.device = device
     this.class = name
+    this.#out = new Writer(usualHeadroom + size)
+    this.#out.position = usualHeadroom
   }
 
   /** True where the record and the shells that it needs would make a begun part larger than a batch should be. */
   isFullFor(recordBytes: number, shells: Shells): boolean {
     if (this.#count === 0) return false
-    const begun = this.#out.position + this.#runEnd - this.#runStart
+    const begun = this.#out.position - usualHeadroom + this.#runEnd - this.#runStart
     return (
       this.#count >= batchLimits.records || begun + sizeWithin(recordBytes, shells.size) > batchLimits.bytes
     )
@@ -230,7 +233,8 @@ export class Part {
       count: this.#count,
       from,
       to,
-      bytes: this.#out.take(),
+      bytes: this.#out.release().subarray(usualHeadroom),
+      headroom: usualHeadroom,
     }
   }
 }

@@ -26,6 +26,9 @@ export interface Split {
 /** Each device and class of a request makes a part; a request that names more of them is no honest one. */
 export const maxParts = 2000
 
+/** What the other parts of a request begin with. */
+const otherBytes = 4096
+
 const unixNow = (): bigint => BigInt(Date.now()) * 1_000_000n
 
 /**
@@ -62,6 +65,7 @@ function divide(signal: Signal, bytes: Uint8Array, own: string, now: bigint): Sp
   const done: Records[] = []
   const open = new Map<string, Map<Class, Part>>()
   let parts = 0
+  const wholeBytes = Math.min(bytes.length, batchLimits.bytes)
   const refused = new Map<string, Rejected>()
   const records = walk(signal, bytes, own, now)
   const shells = new Shells(records)
@@ -92,7 +96,8 @@ function divide(signal: Signal, bytes: Uint8Array, own: string, now: bigint): Sp
       part = undefined
     }
     if (!part) {
-      part = new Part(device, name)
+      // Mostly nearly all of a request is of one class.
+      part = new Part(device, name, parts === 0 && done.length === 0 ? wholeBytes : otherBytes)
       parts++
       ofDevice.set(name, part)
     }
