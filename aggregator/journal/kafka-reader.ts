@@ -38,7 +38,7 @@ export interface ReaderOptions {
 const fetchBytes = 2 * 1024 * 1024
 const partitionBytes = 1024 * 1024
 /** Fewer are waited for, so that a busy journal is read in pieces that are worth an answer. */
-const minBytes = 256 * 1024
+const minBytes = 512 * 1024
 const topicNames = Object.values(signalTopics)
 const againMs = 500
 
@@ -74,7 +74,7 @@ export class GroupReader {
         maxBytes: fetchBytes,
         maxBytesPerPartition: partitionBytes,
         minBytes,
-        maxWaitTimeInMs: 100,
+        maxWaitTimeInMs: 200,
         partitionAssigners: [togetherAssigner(() => this.#tenures.keys(), options.alone)],
         retry: { initialRetryTime: 100, maxRetryTime: 1000, retries: 10, restartOnFailure: async () => true },
       },

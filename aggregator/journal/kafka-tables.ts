@@ -95,7 +95,7 @@ export class KafkaTables {
     this.#consumer = steadyConsumer({
       kafka,
       // Nobody shares the work: each follows all of it, so each is a group of its own, without committed offsets.
-      config: { groupId: `${group}-tables-${ulid()}`, sessionTimeout: 30_000, maxWaitTimeInMs: 500 },
+      config: { groupId: `${group}-tables-${ulid()}`, sessionTimeout: 30_000, maxWaitTimeInMs: 100 },
       topics: [...this.#tables.keys()],
       clock,
       log,

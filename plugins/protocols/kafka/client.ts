@@ -1,11 +1,10 @@
 // How we speak to Kafka: one client from the settings, zstd through node:zlib, kafkajs' own messages as debug, and its
 // errors as ours. kafkajs is loaded by whoever imports this file, which happens only where Kafka is configured.
-import { createRequire } from 'node:module'
 import { promisify } from 'node:util'
 import type { ConnectionOptions } from 'node:tls'
 import { readFileSync } from 'node:fs'
 import { constants, zstdCompress, zstdCompressSync, zstdDecompress, zstdDecompressSync } from 'node:zlib'
-import './encoder.ts'
+import './tuning.ts'
 import kafkajs from 'kafkajs'
 import type * as z from 'zod'
 import type { ISocketFactory, Kafka, KafkaConfig, LogEntry, SASLOptions } from 'kafkajs'
@@ -37,33 +36,6 @@ export interface KafkaSettings {
   alone: boolean
   /** Tests put faults here. */
   socketFactory?: ISocketFactory
-}
-
-/** What kafkajs keeps of a connection, as far as it concerns us. */
-interface RequestQueue {
-  pending: unknown[]
-  throttledUntil: number
-  throttleCheckTimeoutId: NodeJS.Timeout | null
-  checkPendingRequests(): void
-}
-
-/**
- * kafkajs looks for requests that wait every millisecond, on every connection and whether there are any: with its twenty
- * connections that is a twentieth of a processor at rest, and a timer in the past, which Node 24 complains about. It has
- * to only where some wait; an answer that makes room for them looks by itself.
- */
-const requestQueue = createRequire(import.meta.url)('kafkajs/src/network/requestQueue') as {
-  prototype: RequestQueue & { scheduleCheckPendingRequests(): void }
-}
-requestQueue.prototype.scheduleCheckPendingRequests = function (this: RequestQueue): void {
-  if (this.pending.length === 0 || this.throttleCheckTimeoutId) return
-  this.throttleCheckTimeoutId = setTimeout(
-    () => {
-      this.throttleCheckTimeoutId = null
-      this.checkPendingRequests()
-    },
-    Math.max(10, this.throttledUntil - Date.now()),
-  )
 }
 
 /** What a fetched record batch may hold once it is unpacked; a peer that packs more into it is not honest. */
