@@ -5,6 +5,7 @@ import { sealBatch } from '../plugins/contract/batch.ts'
 import type { Header, Records } from '../plugins/contract/batch.ts'
 import type { Clock, Log, RuleCount } from '../plugins/contract/define.ts'
 import { messageOf } from '../plugins/contract/errors.ts'
+import { WireError } from '../plugins/contract/wire.ts'
 import type { Class, Dropped, Signal } from '../plugins/contract/signal.ts'
 import { decompressSync } from '../plugins/protocols/compression.ts'
 import { Filter } from '../plugins/protocols/filter/index.ts'
@@ -27,12 +28,49 @@ export interface Filtered {
 }
 
 export interface WriterFilter {
-  /** Undefined where the batch stays as it is, also one that cannot be read: the store says so. */
+  /** Undefined where the batch stays as it is. One that cannot be read is dropped as `invalid`. */
   apply(header: Header, signal: Signal, value: Uint8Array, arrivedUnixNano: bigint): Filtered | undefined
   counts(): RuleCount[]
   readonly windows: FilterWindows
   /** Those that rules give to records. */
   readonly classes: readonly Class[]
+}
+
+/** Log records of a batch that are left for those who look on; `first` is the number of the first of them, as above. */
+export interface LivePart {
+  readonly first: number
+  readonly bytes: Uint8Array
+}
+
+/** What of a batch of log records is left for those who look on. */
+export type LiveFilter = (header: Header, request: Uint8Array) => readonly LivePart[]
+
+const recordsOf = (header: Header, signal: Signal, bytes: Uint8Array): Records => {
+  const { device, class: name, count, from, to } = header
+  return { device, signal, class: name, count, from, to, bytes }
+}
+
+/**
+ * The same rules for the live tail, which does not wait for the writer: what is redacted or dropped must be seen nowhere.
+ * They count nothing, and a rule that limits a rate has its own account here, full when it is first asked.
+ */
+export function openLiveFilter(settings: Pick<FilterSettings, 'rules'>, clock: Clock): LiveFilter {
+  const filter = new Filter(settings, () => clock.elapsedMs())
+  return (header, request) => {
+    if (filter.rules.length === 0) return [{ first: 0, bytes: request }]
+    try {
+      let first = 0
+      return filter.pass(recordsOf(header, 'logs', request)).kept.map(({ bytes, count }) => {
+        const part = { first, bytes }
+        first += count
+        return part
+      })
+    } catch (error) {
+      // The writer says what is wrong with it; what cannot be redacted is not shown.
+      if (error instanceof WireError) return []
+      throw error
+    }
+  }
 }
 
 /** Without rules it still ends the windows of those that there were. */
@@ -49,9 +87,7 @@ export function openWriterFilter(
   )
 
   function pass(header: Header, signal: Signal, value: Uint8Array): Filtered | undefined {
-    const { device, class: name, count, from, to } = header
-    const bytes = decompressSync(value, maxBatchBytes)
-    const records: Records = { device, signal, class: name, count, from, to, bytes }
+    const records = recordsOf(header, signal, decompressSync(value, maxBatchBytes))
     const { kept, dropped, taken } = filter.pass(records)
     if (kept[0] === records) return undefined
     if (taken > 0) dropped.aggregated = (dropped.aggregated ?? 0) + taken
@@ -72,10 +108,9 @@ export function openWriterFilter(
         const { device, class: name, count, seq } = header
         log.error('batch not filtered', { device, class: name, seq, error: messageOf(error) })
         const aggregated = Math.min(count, windows.taken - before)
-        // What windows have of a malformed batch must not be stored as well.
-        return aggregated === 0
-          ? undefined
-          : { parts: [], dropped: { aggregated, invalid: count - aggregated } }
+        // What could not be redacted must not be stored, nor what windows have of it stored as well.
+        const dropped = { ...(aggregated > 0 && { aggregated }), invalid: count - aggregated }
+        return { parts: [], dropped }
       } finally {
         if (windows.taken > before) windows.noteTaken()
       }

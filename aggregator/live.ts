@@ -1,10 +1,12 @@
-// The live tail: log records as the journal takes them, filtered before anything is built. Nothing is decoded while
-// nobody listens. Where several aggregators share the journal, it is the whole fleet's from each (live-tail.ts).
+// The live tail: log records as the journal takes them and as the aggregator's filter leaves them; what nobody asks for is
+// left out before anything is built. Nothing is decoded while nobody listens. Where several aggregators share the journal,
+// it is the whole fleet's from each (live-tail.ts).
 import type { Header } from '../plugins/contract/batch.ts'
 import { LogCursor } from '../plugins/contract/log-cursor.ts'
 import type { Signal } from '../plugins/contract/signal.ts'
 import type { Clock } from '../plugins/contract/define.ts'
 import { eachRecord, matches, rowOf } from '../plugins/protocols/log-json.ts'
+import type { LiveFilter } from './filter.ts'
 import type { Live, LiveFlow, LogFilter, LogRecordRow } from './query.ts'
 
 interface Subscriber {
@@ -27,12 +29,15 @@ export interface BatchFeed {
   listen(listener: BatchListener, onMissed: (batches: number) => void): () => void
 }
 
-/** `rowId` makes the same id as the store does. */
-export function openLive(
-  feed: BatchFeed,
-  clock: Clock,
-  rowId: (header: Header, index: number) => string,
-): Live {
+export interface LiveOptions {
+  readonly feed: BatchFeed
+  readonly filter: LiveFilter
+  readonly clock: Clock
+  /** Makes the same id as the store does. */
+  readonly rowId: (header: Header, index: number) => string
+}
+
+export function openLive({ feed, filter: left, clock, rowId }: LiveOptions): Live {
   const subscribers = new Set<Subscriber>()
   const cursor = new LogCursor()
   let stop: (() => void) | undefined
@@ -43,14 +48,17 @@ export function openLive(
     if (wanting.length === 0) return
     const { device } = header
     const arrived = arrivedUnixNano ?? clock.nowUnixNano()
-    eachRecord(cursor, request, (index, resource) => {
-      let row: LogRecordRow | undefined
-      for (const { filter, flow, onRecord } of wanting) {
-        if (!matches(filter, cursor, resource)) continue
-        if (flow.room() === 0) flow.missed(1)
-        else onRecord((row ??= rowOf(cursor, { id: rowId(header, index), device, arrived, resource })))
-      }
-    })
+    for (const { first, bytes } of left(header, request)) {
+      eachRecord(cursor, bytes, (index, resource) => {
+        let row: LogRecordRow | undefined
+        for (const { filter, flow, onRecord } of wanting) {
+          if (!matches(filter, cursor, resource)) continue
+          const id = rowId(header, first + index)
+          if (flow.room() === 0) flow.missed(1)
+          else onRecord((row ??= rowOf(cursor, { id, device, arrived, resource })))
+        }
+      })
+    }
   }
 
   /** Nobody has counted their records: each batch has one at least. */

@@ -39,7 +39,7 @@ import { recoverAccounts } from './recovery.ts'
 import { journalKeeper } from './store/keeper.ts'
 import { openStore } from './store/open.ts'
 import { recordId } from './store/query-logs.ts'
-import { openWriterFilter } from './filter.ts'
+import { openLiveFilter, openWriterFilter } from './filter.ts'
 import { openWriter } from './writer.ts'
 
 const MiB = 1024 ** 2
@@ -130,7 +130,8 @@ export async function main(options: ProgramOptions): Promise<void> {
   const handover = shared && openHandover({ journal, shared, device, storeKeepsState, clock, log })
   // A journal of our own keeps what the store cannot in a table of its own.
   const keeper = storeKeepsState || shared ? undefined : journalKeeper(journal.table('dpulse_writer'))
-  const filter = openWriterFilter(config.filter ?? { rules: [] }, { clock, log, maxBatchBytes: 8 * MiB })
+  const rules = config.filter ?? { rules: [] }
+  const filter = openWriterFilter(rules, { clock, log, maxBatchBytes: 8 * MiB })
   const writer = await openWriter({
     keeper,
     filter,
@@ -268,9 +269,12 @@ export async function main(options: ProgramOptions): Promise<void> {
       devices,
       changes,
       login: config.mqtt.login,
-      live: openLive(shared ? journalFeed(shared, device) : ingest, clock, (header, index) =>
-        recordId(streamKey(header), header.seq, index),
-      ),
+      live: openLive({
+        feed: shared ? journalFeed(shared, device) : ingest,
+        filter: openLiveFilter(rules, clock),
+        clock,
+        rowId: (header, index) => recordId(streamKey(header), header.seq, index),
+      }),
       health: {
         parts: () => [
           { name: 'aggregator', ready, detail: ready ? 'all parts are up' : 'starting' },

@@ -68,8 +68,7 @@ export class TimedWindow implements ReadingTaker {
       this.#open.set(key, window)
     }
     const { series } = window
-    if (series.count > 0 && series.isAfter(point)) series.takeLate(point, nowMs)
-    else series.take(point, nowMs)
+    series.take(point, nowMs)
     if (to.includes('increase')) this.#note(id, series, point)
     this.#changed.add(key)
     this.taken++
@@ -124,7 +123,7 @@ export class TimedWindow implements ReadingTaker {
     if (!found) return false
     const { series, ageMs } = found
     const newest = this.#newest.get(id)
-    if (to.includes('increase') && (!newest || newest.until <= series.until)) this.#newest.set(id, series)
+    if (to.includes('increase') && (!newest || newest.newest <= series.newest)) this.#newest.set(id, series)
     if (place === 'last') {
       series.count = 0
       return to.includes('increase')

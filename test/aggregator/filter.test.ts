@@ -5,16 +5,19 @@ import { join } from 'node:path'
 import fc from 'fast-check'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { problemsOf } from '../../aggregator/config.ts'
-import { openWriterFilter } from '../../aggregator/filter.ts'
+import { openLiveFilter, openWriterFilter } from '../../aggregator/filter.ts'
 import { openIngest } from '../../aggregator/ingest.ts'
 import { IntervalSet } from '../../aggregator/intervals.ts'
 import { openLogJournal } from '../../aggregator/journal/log.ts'
 import { openLedger } from '../../aggregator/ledger.ts'
+import { openLive } from '../../aggregator/live.ts'
+import type { LogRecordRow } from '../../aggregator/query.ts'
 import { recoverAccounts } from '../../aggregator/recovery.ts'
 import { openDuckStore } from '../../aggregator/store/duckdb.ts'
+import { recordId } from '../../aggregator/store/query-logs.ts'
 import { openWriter } from '../../aggregator/writer.ts'
 import { decodeStream, rowsOf } from '../../aggregator/written.ts'
-import { dropReasons, findHeader } from '../../plugins/contract/index.ts'
+import { dropReasons, findHeader, streamKey } from '../../plugins/contract/index.ts'
 import type { Batch } from '../../plugins/contract/index.ts'
 import { compressSync } from '../../plugins/protocols/compression.ts'
 import { filterSettings } from '../../plugins/protocols/filter/index.ts'
@@ -63,8 +66,16 @@ async function openParts(directory: string, writes: boolean) {
     stop.abort()
     await running
   })
+  const live = openLive({
+    feed: ingest,
+    filter: openLiveFilter(settings, clock),
+    clock,
+    rowId: (header, index) => recordId(streamKey(header), header.seq, index),
+  })
   return {
     ledger,
+    live,
+    queries: store.queries,
     take: (one: Batch) =>
       ingest.onTelemetry({
         topic: 'test',
@@ -89,7 +100,13 @@ describe('the filter of the aggregator', () => {
     expect(collectLogs(part?.value ?? Buffer.of()).map(({ body }) => body)).toEqual(['[redacted]', 'line'])
     const clean = sampleBatch(sampleLogs([{}, {}]))
     expect(filter.apply(clean.header, 'logs', clean.bytes, 0n)).toBeUndefined()
-    expect(filter.apply(clean.header, 'logs', Buffer.from('no batch'), 0n)).toBeUndefined()
+    expect(filter.apply(clean.header, 'logs', Buffer.from('no batch'), 0n)).toEqual({
+      parts: [],
+      dropped: { invalid: 2 },
+    })
+    // What cannot be read to its end cannot be redacted either.
+    const broken = Buffer.concat([bytes, Buffer.of(10, 99, 1)])
+    expect(openLiveFilter(settings, realClock)(header, broken)).toEqual([])
   })
 
   test('keeps what it dropped with the position: the account adds up, over a restart too', async () => {
@@ -115,6 +132,29 @@ describe('the filter of the aggregator', () => {
       })
       await again.close()
     }
+  }, 60_000)
+
+  test('is in force on the live tail: what it drops or redacts is never seen, the rest as it will be stored', async () => {
+    const directory = mkdtempSync(join(tmpdir(), 'dpulse-live-filter-'))
+    onTestFinished(() => rmSync(directory, { recursive: true, force: true }))
+    const parts = await openParts(directory, true)
+    onTestFinished(() => parts.close())
+    const shown: LogRecordRow[] = []
+    const flow = { room: () => 1000, missed: () => undefined }
+    parts.live.subscribe({ where: [] }, (row) => shown.push(row), flow)
+    const asked: LogRecordRow[] = []
+    // What is asked for is looked for in what is left: else a search would tell what is in a secret.
+    parts.live.subscribe({ where: [], text: 'password' }, (row) => asked.push(row), flow)
+    for (const one of [batch(1), batch(2)]) await parts.take(one)
+    expect(shown.map(({ body }) => body)).toEqual(['[redacted]', 'line', '[redacted]', 'line'])
+    expect(asked).toEqual([])
+    const { records } = await eventually('the store has them', 30, async () => {
+      if ((await parts.ledger.report()).inFlight > 0) return false
+      return parts.queries.logs({ where: [], limit: 10 }, new AbortController().signal)
+    })
+    const named = (rows: readonly LogRecordRow[]) =>
+      rows.map(({ id, body }) => `${id} ${String(body)}`).toSorted()
+    expect(named(shown)).toEqual(named(records))
   }, 60_000)
 
   test('keeps rows of streams with and without it, as they were', () => {

@@ -230,6 +230,34 @@ describe('the windows of the aggregator', () => {
     )
   })
 
+  test('that have ended get another point for what comes late: the first stays, and both add up', async () => {
+    const world = new World(['count', 'min', 'last'])
+    const counters = new World(['increase'])
+    const settled = async (one: World, atMs: number, value: number, name?: keyof typeof declared) => {
+      one.append([{ series: 0, atMs, value }], name)
+      await one.settle()
+      return one.points().map((point) => [point.name, point.value, point.atMs])
+    }
+    const first = await settled(world, 6000, 5)
+    expect(first).toEqual([
+      ['test.level.count', 1, 6000],
+      ['test.level.min', 5, 6000],
+      ['test.level.last', 5, 6000],
+    ])
+    // By the time of its own readings, so that it takes no place of the first in the store.
+    expect(await settled(world, 2000, 3)).toEqual([
+      ...first,
+      ['test.level.count', 1, 2000],
+      ['test.level.min', 3, 2000],
+      ['test.level.last', 3, 2000],
+    ])
+    await settled(counters, 1000, 100, 'test.total')
+    await settled(counters, 12_000, 130, 'test.total')
+    const increases = await settled(counters, 5000, 110, 'test.total')
+    // What it grew by is in the reading that came before it already.
+    expect(increases.map(([, value]) => value)).toEqual([0, 30, 0])
+  })
+
   test('that find no room leave readings as they are', () => {
     const clock = new FakeClock(BigInt(epochMs) * 1_000_000n)
     const settings = filterSettings.parse({

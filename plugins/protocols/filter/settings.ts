@@ -180,7 +180,10 @@ const actions = {
     .strictObject({
       interval: duration
         .refine((ms) => ms >= 1000 && ms <= 86_400_000, 'expected 1s to 1d')
-        .describe('How long a window lasts.'),
+        .describe(
+          'How long a window lasts. On a device a reading counts to the window in which it comes, in an aggregator to ' +
+            'that of its time; one that comes later makes another point, and none is dropped for it.',
+        ),
       to: z
         .array(z.enum(functions))
         .min(1)

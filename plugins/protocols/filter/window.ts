@@ -31,6 +31,17 @@ interface Stamp {
   high: number
 }
 
+interface Newest extends Stamp {
+  value: number
+  isInt: boolean
+  at: Stamp
+}
+
+function stamp(to: Stamp, { timeLow, timeHigh }: PointCursor): void {
+  to.low = timeLow
+  to.high = timeHigh
+}
+
 export class Series {
   readonly head: SeriesHead
   readonly to: readonly Function[]
@@ -38,16 +49,16 @@ export class Series {
   #min = 0
   #max = 0
   #sum = 0
-  /** The bits of the last value, and whether it is an integer. */
+  #increase = 0
+  /** The newest reading of the window: the bits of its value, and whether that is an integer. */
   #isInt = false
   #last = 0
   #lastLow = 0
   #lastHigh = 0
-  #increase = 0
-  /** Whether a value is known from which the next one counts. */
-  #hasLast = false
   readonly #from: Stamp = { low: 0, high: 0 }
   readonly #until: Stamp = { low: 0, high: 0 }
+  /** The newest reading of all, from which the next one counts; windows go by, it stays. */
+  #newest: Newest | undefined
   /** When a reading came last, by the monotonic clock. */
   heardMs = 0
 
@@ -56,69 +67,72 @@ export class Series {
     this.to = to
   }
 
+  /** One that is older than another is in all but the last value, and a counter does not begin anew with it. */
   take(point: PointCursor, nowMs: number): void {
     const value = numberOf(point)
     if (this.count === 0) {
       this.#min = this.#max = value
       this.#sum = this.#increase = 0
-      this.#from.low = point.timeLow
-      this.#from.high = point.timeHigh
+      stamp(this.#from, point)
     }
     if (value < this.#min) this.#min = value
     if (value > this.#max) this.#max = value
     this.#sum += value
-    this.#increase += this.#grown(value, point)
-    this.#isInt = point.valueKind === 'int'
-    this.#last = value
-    this.#lastLow = point.intLow
-    this.#lastHigh = point.intHigh
-    this.#hasLast = true
-    this.#until.low = point.timeLow
-    this.#until.high = point.timeHigh
-    this.count++
-    this.heardMs = nowMs
-  }
-
-  /** As `take`, of a reading that is older than one that it has: it is not the last. */
-  takeLate(point: PointCursor, nowMs: number): void {
-    const value = numberOf(point)
-    if (value < this.#min) this.#min = value
-    if (value > this.#max) this.#max = value
-    this.#sum += value
-    if (this.head.isSum && this.head.temporality === 1) this.#increase += value
-    if (compareStamps(point.timeLow, point.timeHigh, this.#from) < 0) {
-      this.#from.low = point.timeLow
-      this.#from.high = point.timeHigh
+    if (compareStamps(point.timeLow, point.timeHigh, this.#from) < 0) stamp(this.#from, point)
+    if (this.count === 0 || compareStamps(point.timeLow, point.timeHigh, this.#until) >= 0) {
+      this.#isInt = point.valueKind === 'int'
+      this.#last = value
+      this.#lastLow = point.intLow
+      this.#lastHigh = point.intHigh
+      stamp(this.#until, point)
+    }
+    if (this.#isDelta) this.#increase += value
+    if (!this.isAfter(point)) {
+      if (!this.#isDelta) this.#increase += this.#grown(value, point)
+      const isInt = point.valueKind === 'int'
+      this.#newest ??= { value, isInt, low: 0, high: 0, at: { low: 0, high: 0 } }
+      this.#newest.value = value
+      this.#newest.isInt = isInt
+      this.#newest.low = point.intLow
+      this.#newest.high = point.intHigh
+      stamp(this.#newest.at, point)
     }
     this.count++
     this.heardMs = nowMs
   }
 
-  /** Whether its last reading is newer than this one. */
+  /** Whether it knows a reading that is newer than this one. */
   isAfter({ timeLow, timeHigh }: PointCursor): boolean {
-    return this.#hasLast && compareStamps(timeLow, timeHigh, this.#until) < 0
+    return this.#newest !== undefined && compareStamps(timeLow, timeHigh, this.#newest.at) < 0
   }
 
-  /** Counts on from the last value of another. */
+  /** A reading that is older by more than this is no late one: the clock was set. What follows counts from it. */
+  startAnewBefore(point: PointCursor, ms: number): void {
+    if (!this.#newest || !this.isAfter(point)) return
+    if (millisOf(this.#newest.at) - millisOf({ low: point.timeLow, high: point.timeHigh }) > ms)
+      this.#newest = undefined
+  }
+
+  /** Counts on from the newest value of another. */
   follow(other: Series): void {
-    this.#isInt = other.#isInt
-    this.#last = other.#last
-    this.#lastLow = other.#lastLow
-    this.#lastHigh = other.#lastHigh
-    this.#hasLast = other.#hasLast
-    Object.assign(this.#until, other.#until)
+    const newest = other.#newest
+    this.#newest = newest && { ...newest, at: { ...newest.at } }
+  }
+
+  get #isDelta(): boolean {
+    return this.head.isSum && this.head.temporality === 1
   }
 
   #grown(value: number, point: PointCursor): number {
-    const { isSum, temporality, monotonic } = this.head
-    if (isSum && temporality === 1) return value
-    if (!this.#hasLast) return 0
+    const { isSum, monotonic } = this.head
+    const newest = this.#newest
+    if (!newest) return 0
     // A difference of integers is exact although they are beyond 2^53.
-    const exact = this.#isInt && point.valueKind === 'int'
+    const exact = newest.isInt && point.valueKind === 'int'
     const more = exact
-      ? ((point.intHigh | 0) - (this.#lastHigh | 0)) * 4_294_967_296 +
-        ((point.intLow >>> 0) - (this.#lastLow >>> 0))
-      : value - this.#last
+      ? ((point.intHigh | 0) - (newest.high | 0)) * 4_294_967_296 +
+        ((point.intLow >>> 0) - (newest.low >>> 0))
+      : value - newest.value
     // A counter that falls has begun anew.
     return more < 0 && isSum && monotonic ? value : more
   }
@@ -203,6 +217,10 @@ export class Series {
   get until(): bigint {
     return stampOf(this.#until)
   }
+  /** When its newest reading was, of whatever window. */
+  get newest(): bigint {
+    return stampOf(this.#newest?.at ?? this.#until)
+  }
 
   /** As a row of state; `ageMs` is how long the window has been open. */
   encode(ageMs: number): Buffer {
@@ -225,7 +243,7 @@ export class Series {
       numbers: [this.#min, this.#max, this.#sum, this.#increase, this.#last].map(String),
       last: [this.#lastLow, this.#lastHigh],
       int: this.#isInt,
-      known: this.#hasLast,
+      ...(this.#newest && { newest: encodeNewest(this.#newest) }),
       from: [this.#from.low, this.#from.high],
       until: [this.#until.low, this.#until.high],
     }
@@ -276,13 +294,35 @@ export class Series {
     series.#lastLow = row.last[0]
     series.#lastHigh = row.last[1]
     series.#isInt = row.int
-    series.#hasLast = row.known
     Object.assign(series.#from, { low: row.from[0], high: row.from[1] })
     Object.assign(series.#until, { low: row.until[0], high: row.until[1] })
+    series.#newest = row.newest && decodeNewest(row.newest)
     series.heardMs = nowMs
     return { series, ageMs: row.age }
   }
 }
+
+const newestSchema = z.object({
+  value: z.string(),
+  int: z.boolean(),
+  bits: z.tuple([z.number(), z.number()]),
+  at: z.tuple([z.number(), z.number()]),
+})
+
+const encodeNewest = ({ value, isInt, low, high, at }: Newest): z.output<typeof newestSchema> => ({
+  value: String(value),
+  int: isInt,
+  bits: [low, high],
+  at: [at.low, at.high],
+})
+
+const decodeNewest = ({ value, int, bits, at }: z.output<typeof newestSchema>): Newest => ({
+  value: Number(value),
+  isInt: int,
+  low: bits[0],
+  high: bits[1],
+  at: { low: at[0], high: at[1] },
+})
 
 const rowSchema = z.object({
   device: z.string(),
@@ -301,7 +341,7 @@ const rowSchema = z.object({
   numbers: z.array(z.string()).length(5),
   last: z.tuple([z.number(), z.number()]),
   int: z.boolean(),
-  known: z.boolean(),
+  newest: newestSchema.optional(),
   from: z.tuple([z.number(), z.number()]),
   until: z.tuple([z.number(), z.number()]),
 })
@@ -311,6 +351,8 @@ const compareStamps = (low: number, high: number, to: Stamp): number =>
   (high >>> 0) - (to.high >>> 0) || (low >>> 0) - (to.low >>> 0)
 
 const stampOf = ({ low, high }: Stamp): bigint => (BigInt(high >>> 0) << 32n) | BigInt(low >>> 0)
+
+const millisOf = ({ low, high }: Stamp): number => ((high >>> 0) * 4_294_967_296 + (low >>> 0)) / 1e6
 
 function parseJson(bytes: Uint8Array): unknown {
   try {

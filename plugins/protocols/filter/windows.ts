@@ -16,7 +16,7 @@ export interface ReadingTaker {
   take(series: string, record: RecordFacts, point: PointCursor, nowMs: number): boolean
 }
 
-/** A counter that was not heard of for so many windows starts anew. */
+/** A counter that was not heard of for so many windows, or goes back by as many, starts anew. */
 const windowsKept = 10
 
 export class Window implements ReadingTaker {
@@ -53,6 +53,7 @@ export class Window implements ReadingTaker {
     if (this.#open.size === 0) this.#openedMs = nowMs
     this.#open.add(key)
     this.#changed.add(key)
+    series.startAnewBefore(point, windowsKept * this.settings.interval)
     series.take(point, nowMs)
     return true
   }

@@ -3,6 +3,7 @@
 import { randomBytes } from 'node:crypto'
 import { expect, onTestFinished, test } from 'vitest'
 import { ulid } from 'ulid'
+import { openLiveFilter } from '../../../aggregator/filter.ts'
 import { openLive } from '../../../aggregator/live.ts'
 import { journalFeed } from '../../../aggregator/live-tail.ts'
 import type { Journal } from '../../../aggregator/journal/journal.ts'
@@ -21,7 +22,12 @@ async function opened(place: { prefix: string; group: string }): Promise<Journal
 function listen(journal: Journal, filter: LogFilter = { where: [] }) {
   if (!journal.shared) throw new Error('nobody shares this journal')
   const feed = journalFeed(journal.shared, 'aggregator')
-  const live = openLive(feed, systemClock, ({ collector, seq }, index) => `${collector}/${seq}/${index}`)
+  const live = openLive({
+    feed,
+    filter: openLiveFilter({ rules: [] }, systemClock),
+    clock: systemClock,
+    rowId: ({ collector, seq }, index) => `${collector}/${seq}/${index}`,
+  })
   const shown: string[] = []
   const flow = { room: () => 1000, missed: () => undefined }
   const stop = live.subscribe(

@@ -25,8 +25,8 @@ const made = (rules: unknown[]) => {
   return { processor: filter.create(config, context), clock: context.clock }
 }
 
-/** Readings of one gauge and one counter, a second apart. */
-function readings(of: Record<string, (number | bigint)[]>, attributes = {}): Records[] {
+/** Readings of one gauge and one counter, a second apart, from some second on. */
+function readings(of: Record<string, (number | bigint)[]>, attributes = {}, from = 0): Records[] {
   const declared = {
     'test.level': { kind: 'gauge', unit: 'Cel' },
     'test.total': { kind: 'counter', unit: 'By' },
@@ -38,7 +38,7 @@ function readings(of: Record<string, (number | bigint)[]>, attributes = {}): Rec
       declared,
       device: 'dpu-1',
       resource: encodeResource({ 'host.id': 'dpu-1' }),
-      timeUnixNano: 1_790_000_000_000_000_000n + BigInt(at) * 1_000_000_000n,
+      timeUnixNano: 1_790_000_000_000_000_000n + BigInt(from + at) * 1_000_000_000n,
       startUnixNano: 1n,
     })
     for (const [name, values] of Object.entries(of)) {
@@ -117,10 +117,54 @@ describe('filter', () => {
       { name: 'test.total.increase', type: 'sum', value: 10n },
     ])
     // What came between two windows belongs to the second.
-    for (const one of readings({ 'test.total': [9n] })) processor.pass(one)
+    for (const one of readings({ 'test.total': [9n] }, {}, 10)) processor.pass(one)
     expect(pointsOf(processor.flush?.(0n, true))).toEqual([
       { name: 'test.total.increase', type: 'sum', value: 6n },
     ])
+  })
+
+  test('counts a reading that comes late to the window that it comes in, not as its last, nor as a new beginning', async () => {
+    const { processor, clock } = made([
+      { match: { name: 'test.level' }, aggregate: { interval: '10s', to: ['max', 'count', 'last'] } },
+      { match: { name: 'test.total' }, aggregate: { interval: '10s', to: ['increase'] } },
+    ])
+    const [first, late, second, third] = readings({
+      'test.level': [1, 9, 2, 3],
+      'test.total': [100, 110, 120, 130],
+    })
+    if (!first || !late || !second || !third) throw new Error('there are four')
+    const window = async (...of: readonly Records[]) => {
+      for (const one of of) expect(processor.pass(one)).toMatchObject({ kept: [], taken: one.count })
+      await clock.advance(10_000)
+      const points = [processor.flush?.(0n, false), processor.flush?.(0n, false)].flatMap((one) =>
+        one ? collectPoints(one.records) : [],
+      )
+      const seconds = (time: bigint) => Number(time / 1_000_000_000n) - 1_790_000_000
+      return points.map(({ name, value, time }) => [name, Number(value), seconds(time)])
+    }
+    expect(await window(first, second)).toEqual([
+      ['test.level.max', 2, 2],
+      ['test.level.count', 2, 2],
+      ['test.level.last', 2, 2],
+      ['test.total.increase', 20, 2],
+    ])
+    // The time of a point is that of its newest reading, so that it takes no other's place in the store.
+    expect(await window(late)).toEqual([
+      ['test.level.max', 9, 1],
+      ['test.level.count', 1, 1],
+      ['test.level.last', 9, 1],
+      ['test.total.increase', 0, 1],
+    ])
+    expect(await window(third, late)).toEqual([
+      ['test.level.max', 9, 3],
+      ['test.level.count', 2, 3],
+      ['test.level.last', 3, 3],
+      ['test.total.increase', 10, 3],
+    ])
+    // A clock that was set back by hours: no reading is late for so long.
+    const [set, next] = readings({ 'test.total': [140, 145] }, {}, -7200)
+    if (!set || !next) throw new Error('there are two')
+    expect(await window(set, next)).toEqual([['test.total.increase', 5, -7199]])
   })
 
   test('keeps the name, type and exact value where a window becomes its last reading', async () => {
@@ -150,7 +194,7 @@ describe('filter', () => {
     keep(first)
     const second = made(rules).processor
     second.state?.restore(new Map(rows))
-    for (const one of readings({ 'test.total': [12n] })) second.pass(one)
+    for (const one of readings({ 'test.total': [12n] }, {}, 2)) second.pass(one)
     keep(second)
     expect(rows.size).toBe(1)
     const other = [
