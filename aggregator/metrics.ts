@@ -68,9 +68,7 @@ export async function feedMetrics(options: FeedOptions): Promise<void> {
   const resource = encodeResource(options.resource)
   const device = options.resource['host.id'] ?? ''
   const startUnixNano = clock.nowUnixNano()
-  let isFirst = true
-  await clock.every(options.intervalMs, signal, async () => {
-    if (isFirst) return void (isFirst = false)
+  const tell = async (): Promise<void> => {
     const timeUnixNano = clock.nowUnixNano()
     const readings = new Readings({ scope, declared, device, resource, timeUnixNano, startUnixNano })
     for (const measure of measures) {
@@ -82,6 +80,11 @@ export async function feedMetrics(options: FeedOptions): Promise<void> {
       // The next reading tells as much; why the journal takes none is told by those who depend on it.
       log.debug('own metrics not taken', { error: messageOf(error) })
     }
+  }
+  let isOver = false
+  await clock.every(options.intervalMs, signal, async () => {
+    if (isOver) await tell()
+    isOver = true
   })
 }
 
