@@ -70,6 +70,8 @@ export async function prepareBuckets(connection: Connection, log: Log): Promise<
 function isUnmanaged(error: unknown): error is HttpError {
   if (!(error instanceof HttpError)) return false
   if (error.statusCode === 401) return error.message.includes('is unauthorized')
+  // Only InfluxDB 2 knows organisations: the configuration names one that it has not.
+  if (error.statusCode === 404 && /organization name .+ not found/.test(error.message)) return false
   return [400, 403, 404, 405, 410, 501].includes(error.statusCode)
 }
 

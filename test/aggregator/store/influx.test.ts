@@ -238,6 +238,15 @@ describe.skipIf(!influx)(`InfluxDB${influx ? '' : ' (INFLUX_URL names none)'}`, 
     expect(await askInflux(`${bucket}-event`, 'SELECT body FROM logs')).toContain(',x')
   })
 
+  test('an organisation that is not there is named before anything is written, and writes wait', async () => {
+    await using own = influxStore({ bucket, log, org: 'no-such' })
+    const named = expect.stringContaining('organization name "no-such" not found') as string
+    expect((await own.status()).error).toEqual(named)
+    expect(log.lines).toEqual([{ level: 'warn', message: 'InfluxDB is not ready', fields: { error: named } }])
+    const writing = own.write([logBatch({ seq: 1 }, [{ time: now, body: 'x' }])], noState)
+    await expect(writing).rejects.toMatchObject({ name: 'RetryableError' })
+  })
+
   test('a token that may only write to one bucket is enough: all classes go there', async () => {
     await store.queries.metrics(undefined, never)
     const token = await tokenFor(bucket)
