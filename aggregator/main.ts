@@ -32,7 +32,7 @@ import { lossesOf, openLedger } from './ledger.ts'
 import { openLive } from './live.ts'
 import { journalFeed } from './live-tail.ts'
 import { measuresOf } from './measures.ts'
-import { exportMetrics, prometheusText } from './metrics.ts'
+import { exportMetrics, feedMetrics, prometheusText } from './metrics.ts'
 import { openMqtt } from './mqtt.ts'
 import type { Mqtt } from './mqtt.ts'
 import { recoverAccounts } from './recovery.ts'
@@ -304,19 +304,23 @@ export async function main(options: ProgramOptions): Promise<void> {
   addresses.unshift({ name: 'console and API', address: api.url })
 
   if (config.metrics.interval > 0) {
-    const stopMetrics = await exportMetrics({
-      measures,
-      endpoint: config.metrics.endpoint ?? `http://127.0.0.1:${port(ports.aggregatorOtlpGrpc)}`,
-      intervalMs: config.metrics.interval,
-      resource: {
-        'host.id': device,
-        'host.name': hostname(),
-        'service.name': 'dpulse-aggregator',
-        'service.instance.id': ulid(),
-      },
-      log,
-    })
-    open.defer(stopMetrics)
+    const { interval, endpoint } = config.metrics
+    const resource = {
+      'host.id': device,
+      'host.name': hostname(),
+      'service.name': 'dpulse-aggregator',
+      'service.instance.id': ulid(),
+    }
+    const telling = { measures, intervalMs: interval, resource, log }
+    if (endpoint !== undefined) open.defer(await exportMetrics({ ...telling, endpoint }))
+    else {
+      const take = (bytes: Uint8Array) =>
+        ingest.onRequest({ signal: 'metrics', bytes, peer: '127.0.0.1', believed: () => false })
+      const feeding = feedMetrics({ ...telling, take, clock, signal })
+      feeding.catch(
+        (error: unknown) => signal.aborted || log.error('own metrics ended', { error: messageOf(error) }),
+      )
+    }
   }
 
   ready = true

@@ -1,7 +1,10 @@
-// The aggregator's own metrics: one list of readings, told twice: as Prometheus text at /metrics, and through the
-// OpenTelemetry SDK over OTLP/gRPC, by default to the aggregator itself.
-import type { Log } from '../plugins/contract/define.ts'
+// The aggregator's own metrics: one list of readings, told as Prometheus text at /metrics, and to the aggregator's own
+// ingest, or through the OpenTelemetry SDK to whom the configuration names.
+import type { Clock, Log } from '../plugins/contract/define.ts'
 import { messageOf } from '../plugins/contract/errors.ts'
+import { Readings } from '../plugins/contract/readings.ts'
+import type { MetricDeclaration } from '../plugins/contract/readings.ts'
+import { encodeResource } from '../plugins/contract/values.ts'
 
 export interface Measure {
   /** `dpulse.aggregator.…`, as semantic conventions would write it. */
@@ -39,14 +42,55 @@ export function prometheusText(measures: readonly Measure[]): string {
   return `${lines.join('\n')}\n`
 }
 
-export interface ExportOptions {
+interface Telling {
   measures: readonly Measure[]
-  /** OTLP/gRPC, for example `http://127.0.0.1:4327`. */
-  endpoint: string
   intervalMs: number
   /** Resource attributes: host.id, service.name, service.instance.id. */
   resource: Readonly<Record<string, string>>
   log: Log
+}
+
+export interface FeedOptions extends Telling {
+  /** Takes an OTLP request of metrics. */
+  take(request: Uint8Array): Promise<unknown>
+  clock: Clock
+  signal: AbortSignal
+}
+
+const scope = { name: 'dpulse.aggregator' }
+
+/** Reads at the end of each interval, until aborted. Not through a listener of ours: those may want TLS, or be elsewhere. */
+export async function feedMetrics(options: FeedOptions): Promise<void> {
+  const { measures, clock, signal, log } = options
+  const declared = Object.fromEntries(
+    measures.map(({ name, kind, unit, description }) => [name, { kind, unit, description }]),
+  ) satisfies Record<string, MetricDeclaration>
+  const resource = encodeResource(options.resource)
+  const device = options.resource['host.id'] ?? ''
+  const startUnixNano = clock.nowUnixNano()
+  const tell = async (): Promise<void> => {
+    const timeUnixNano = clock.nowUnixNano()
+    const readings = new Readings({ scope, declared, device, resource, timeUnixNano, startUnixNano })
+    for (const measure of measures) {
+      for (const [attributes, value] of valuesOf(measure)) readings.add(measure.name, value, attributes)
+    }
+    try {
+      await Promise.all(readings.finish().map(({ bytes }) => options.take(bytes)))
+    } catch (error) {
+      // The next reading tells as much; why the journal takes none is told by those who depend on it.
+      log.debug('own metrics not taken', { error: messageOf(error) })
+    }
+  }
+  let isOver = false
+  await clock.every(options.intervalMs, signal, async () => {
+    if (isOver) await tell()
+    isOver = true
+  })
+}
+
+export interface ExportOptions extends Telling {
+  /** OTLP/gRPC, for example `http://127.0.0.1:4327`. */
+  endpoint: string
 }
 
 /** Starts the SDK; the result flushes and stops it. The SDK is loaded only here. */

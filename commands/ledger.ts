@@ -1,19 +1,31 @@
-// `dpulse ledger`: the account of every record, the verdict first.
+// `dpulse ledger`: the account of every record, the verdict first. It fails when the account does not add up.
 import { Ledger } from './answers.ts'
 import { ask } from './asking.ts'
 import type { ChoiceOptions } from './devices.ts'
+import { CommandFailure } from './failure.ts'
 import { counted, note, print, printJson, styled, table, terminalWidth } from './terminal.ts'
 import type { Cell, Column } from './terminal.ts'
 
 export async function ledger(options: ChoiceOptions): Promise<void> {
   const { device, selector } = options
   const report = await ask(options, '/api/ledger', { device, selector }, Ledger)
-  if (options.output === 'json') return printJson(report)
-  if (report.streams.length === 0) {
+  if (options.output === 'json') printJson(report)
+  else if (report.streams.length > 0) print(ledgerText(report, terminalWidth()))
+  else {
     const isAll = device === undefined && selector === undefined
-    return note(`the ledger is empty: nothing was produced yet${isAll ? '' : ' by what was asked for'}`)
+    note(`the ledger is empty: nothing was produced yet${isAll ? '' : ' by what was asked for'}`)
   }
-  return print(ledgerText(report, terminalWidth()))
+  if (!report.balanced) throw new CommandFailure(imbalance(report), 1)
+}
+
+/** Of so many streams the sentence names one. */
+function imbalance({ streams }: Ledger): string {
+  const [first, ...others] = streams.filter(({ balanced }) => balanced === false)
+  if (!first) return 'the ledger does not balance'
+  const { collector, device, session, class: name } = first
+  const which = `${name} of ${device} by ${collector}, session ${session}`
+  const more = others.length === 0 ? '' : `, and ${counted(others.length)} more of ${counted(streams.length)}`
+  return `the ledger does not balance: ${which}${more}`
 }
 
 export function ledgerText(report: Ledger, width: number | undefined): string {

@@ -178,7 +178,7 @@ function addQuestions(program: Command): void {
   addQuery(program)
   choosing(
     subcommand(program, 'ledger').description(
-      'The account: produced = stored + dropped + in flight + unknown.',
+      'The account: produced = stored + dropped + in flight + unknown. Exit code 1 where it does not add up.',
     ),
   )
     .addOption(localOption())

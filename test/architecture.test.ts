@@ -123,6 +123,22 @@ describe('the tree', () => {
     })
     expect(wrong).toEqual([])
   })
+
+  test('has a list of integration tests that names each file, and of each failure a test that is there', () => {
+    const folder = 'test/integration'
+    const [list = '', failures = ''] = read(join(folder, 'README.md')).split('## Failures')
+    const all = globSync(`${folder}/*.test.ts`, { cwd: root }).map((file) => basename(file))
+    expect(all.filter((file) => !`${list}${failures}`.includes(`\`${file}\``))).toEqual([])
+    const rows = [...failures.matchAll(/^\|[^|]+\| `([^`]+)` +\|([^|]+)\|/gm)]
+    expect(rows).not.toEqual([])
+    const absent = rows.flatMap(([, file = '', names = '']) => {
+      const text = read(join(folder, file)).replaceAll(/\s+/g, ' ')
+      // One name, or several with semicolons between.
+      const isThere = (name: string) => text.includes(name.trim())
+      return isThere(names) ? [] : names.split(';').filter((name) => !isThere(name))
+    })
+    expect(absent).toEqual([])
+  })
 })
 
 describe('the plugins', () => {

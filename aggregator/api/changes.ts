@@ -32,7 +32,7 @@ const failures = {
   400: json(Failure, 'A parameter is wrong; the answer names it and what it takes'),
   401: json(Failure, 'A login is needed'),
   403: json(Failure, 'This user may not change devices'),
-  503: json(Failure, 'Too busy: ask again after Retry-After'),
+  503: json(Failure, 'Too busy, or the journal is away: ask again after Retry-After'),
 }
 const soakMs = 30_000
 

@@ -3,7 +3,7 @@
 import { OpenAPIHono, createRoute, z } from '@hono/zod-openapi'
 import type { RouteConfig } from '@hono/zod-openapi'
 import type { Context } from 'hono'
-import { PermanentError } from '../../plugins/contract/errors.ts'
+import { PermanentError, RetryableError } from '../../plugins/contract/errors.ts'
 import { QueryRefused } from '../query.ts'
 import type { Health, Ledger, LedgerReport, Live, LogQuery, MetricQuery, Queries } from '../query.ts'
 import { Busy, createAdmission } from './admission.ts'
@@ -32,7 +32,10 @@ const json = <T extends z.ZodType>(schema: T, description: string) => ({
 
 const failures = {
   400: json(schemas.Failure, 'A parameter is wrong; the answer names it and what it takes'),
-  503: json(schemas.Failure, 'Too busy, or it took too long: ask again after Retry-After'),
+  503: json(
+    schemas.Failure,
+    'Too busy, it took too long, or store or journal are away: ask again after Retry-After',
+  ),
 }
 
 const hour = 3_600_000_000_000n
@@ -308,8 +311,10 @@ function failed(error: Error, context: Context, { log }: ApiParts): Response {
   if (error instanceof PermanentError) {
     return context.json({ error: { code: error.code, message: error.message } }, 400)
   }
-  if (error instanceof Busy) {
-    return context.json({ error: { code: 'BUSY', message: error.message } }, 503, { 'Retry-After': '1' })
+  // Of a store or journal that is away health tells too, and who asks again is answered once it is back.
+  if (error instanceof Busy || error instanceof RetryableError) {
+    const code = error instanceof Busy ? 'BUSY' : error.code
+    return context.json({ error: { code, message: error.message } }, 503, { 'Retry-After': '1' })
   }
   if (context.req.raw.signal.aborted) return context.json({ error: { code: 'BUSY', message: 'gone' } }, 503)
   log.error('request failed', { path: context.req.path, error: error.stack ?? error.message })

@@ -2,6 +2,7 @@
 import { join } from 'node:path'
 import type { Log } from '../../plugins/contract/define.ts'
 import { PermanentError } from '../../plugins/contract/errors.ts'
+import type { Secret } from '../../plugins/contract/settings.ts'
 import type { AggregatorConfig } from '../config.ts'
 import { openDuckStore } from './duckdb.ts'
 import type { Store } from './store.ts'
@@ -40,7 +41,7 @@ export async function openStore(choice: StoreChoice): Promise<Store> {
       : parseInfluxAddress(option)
   return openInfluxStore({
     ...address,
-    token: () => influxdb.token?.reveal() ?? tokenOfEnvironment(),
+    token: () => tokenOf(influxdb.token),
     retentionMs: config.retention,
     downsampledMs: influxdb.downsampled,
     maxSeries: influxdb.max_series,
@@ -48,6 +49,15 @@ export async function openStore(choice: StoreChoice): Promise<Store> {
     tags: influxdb.tags,
     log,
   })
+}
+
+function tokenOf(configured: Secret | undefined): string {
+  if (!configured) return tokenOfEnvironment()
+  try {
+    return configured.reveal()
+  } catch (cause) {
+    throw new PermanentError('CREDENTIAL_MISSING', 'store.influxdb.token', { cause })
+  }
 }
 
 function tokenOfEnvironment(): string {

@@ -175,12 +175,19 @@ describe('dpulse ledger, get, delete and top', () => {
     expect(parsed(stdout)).toMatchObject({ produced: 10_000, stored: 10_000, balanced: true, dropped: {} })
   })
 
-  test('a ledger that does not balance says so', async () => {
+  test('a ledger that does not balance says so, names a stream and exits with 1', async () => {
     const sample = createFleetSample()
     for (const stream of sample.streams) Object.assign(stream, { balanced: false, stored: 1 })
-    const { stdout } = await dpulse(['ledger'], { url: await serveSample(sample) })
-    expect(stdout).toContain('NOT BALANCED')
-    expect(stdout).toContain('≠')
+    const url = await serveSample(sample)
+    const table = await dpulse(['ledger'], { url })
+    expect(table.stdout).toContain('NOT BALANCED')
+    expect(table.stdout).toContain('≠')
+    const [first] = sample.streams
+    const reason = `does not balance: ${first?.class} of ${first?.device} by ${first?.collector}, session`
+    expect([table.code, table.stderr]).toEqual([1, expect.stringContaining(reason)])
+    const json = await dpulse(['ledger', '-o', 'json'], { url })
+    expect(parsed(json.stdout)).toMatchObject({ balanced: false })
+    expect([json.code, json.stderr]).toEqual([1, expect.stringContaining(reason)])
   })
 
   test('get devices selects by label, and shows conflicts', async () => {

@@ -1,9 +1,21 @@
 // Changing a collector from the other end of the fleet, with real programs: what is wished at the aggregator is tried,
 // kept, refused or rolled back by the device, over kills of either, and loses no record.
-import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { execFileSync } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
-import { applied, bodies, changeOf, collectorOf, isKnown, line, run, until } from '../support/changing.ts'
+import {
+  applied,
+  bodies,
+  changeOf,
+  collectorOf,
+  isKnown,
+  line,
+  rolloutsOf,
+  run,
+  until,
+} from '../support/changing.ts'
 import { fleetOf, startSender, storedOf, wrongOf } from '../support/fleet.ts'
 import type { Fleet } from '../support/fleet.ts'
 import { mosquittoIsHere, mosquittoOf, whyNoMosquitto } from '../support/mosquitto.ts'
@@ -217,31 +229,64 @@ describe.skipIf(!mosquittoIsHere)(
   },
 )
 
-onServers('wishes', (world) => {
+/** Logins as `deploy/mosquitto.acl` has them: a collector's is its id. */
+function loginsOf(names: readonly string[]) {
+  const directory = mkdtempSync(join(tmpdir(), 'dpulse-logins-'))
+  onTestFinished(() => rmSync(directory, { recursive: true }))
+  const passwords = join(directory, 'passwords')
+  writeFileSync(passwords, '')
+  for (const name of names) {
+    execFileSync('mosquitto_passwd', ['-b', passwords, name, `secret of ${name}`], { stdio: 'ignore' })
+    writeFileSync(join(directory, name), `secret of ${name}`)
+  }
+  const acl = resolve(import.meta.dirname, '../../deploy/mosquitto.acl')
+  return {
+    lines: [`password_file ${passwords}`, `acl_file ${acl}`],
+    of: (username: string) => ({ username, password: { file: join(directory, username) } }),
+  }
+}
+
+onServers('a rollout', (world) => {
   test(
-    'are in the compacted tables of Kafka, and outlive a kill of the aggregator',
+    'that one aggregator began another ends, when the first is killed and the broker asks for logins; both say the same',
     { timeout: 240_000 },
     async () => {
       const portOffset = 18_600
-      const place = await world.open({ portOffset, onTestFinished })
-      const fleet = fleetOf({ portOffset, collector: collectorOf({ portOffset }), ...place, onTestFinished })
-      await fleet.startBoth()
-      await isKnown(fleet)
-      const staged = await applied(
-        fleet,
-        collectorOf({ portOffset, minimum: 'warn' }),
-        '--stages',
-        '100',
-        '--soak',
-        '1s',
-      )
-      expect({ code: staged.code, stderr: staged.stderr }).toMatchObject({ code: 0 })
-      await fleet.kill('aggregator')
-      fleet.start('aggregator')
-      await fleet.aggregatorAnswers()
-      await until(fleet, 'it is in force still', ({ online, state }) => online && state === 'in_force')
-      expect((await run(fleet, 'delete', 'config', '--device', 'dpu-7')).code).toBe(0)
-      expect((await changeOf(fleet))?.state).toBe('own')
+      const { lines, of } = loginsOf(['dpu-7', 'dpulse-aggregator'])
+      const logins = { lines, aggregator: of('dpulse-aggregator') }
+      const { aggregator = '' } = await world.open({ portOffset, onTestFinished, logins })
+      const configured = (minimum: string) => {
+        const { username, password } = of('dpu-7')
+        const login = `username: ${username}, password: { file: ${password.file} }, protocol_version: 5, urls:`
+        return collectorOf({ portOffset, minimum }).replace('urls:', login)
+      }
+      const one = fleetOf({ portOffset, collector: configured('info'), aggregator, onTestFinished })
+      const other = fleetOf({ portOffset: portOffset + 20, aggregator, onTestFinished })
+      await one.startBoth()
+      await isKnown(one)
+      const given = ['--stages', '100', '--soak', '8s', '--wait', '0']
+      const begun = await applied(one, configured('warn'), ...given)
+      expect({ code: begun.code, stderr: begun.stderr }).toMatchObject({ code: 0 })
+      other.start('aggregator')
+      await other.aggregatorAnswers()
+      expect((await rolloutsOf(other))[0]).toMatchObject({ state: 'running' })
+      await one.kill('aggregator')
+      const ended = await eventually('the other ends it', 60, async () => {
+        const [found] = await rolloutsOf(other)
+        return found?.state !== 'running' && found
+      })
+      expect(ended).toMatchObject({ state: 'done', reached: 1, devices: 1 })
+      await until(other, 'it is in force', ({ online, state }) => online && state === 'in_force')
+
+      one.start('aggregator')
+      await one.aggregatorAnswers()
+      await eventually('both say the same', 30, async () => {
+        const [mine, theirs] = await Promise.all([one, other].map((fleet) => changeOf(fleet)))
+        return mine?.state === 'in_force' && JSON.stringify(mine) === JSON.stringify(theirs)
+      })
+      expect(await rolloutsOf(one)).toEqual(await rolloutsOf(other))
+      expect((await run(one, 'delete', 'config', '--device', 'dpu-7')).code).toBe(0)
+      await until(other, 'it is undone there too', ({ state }) => state === 'own')
     },
   )
 })

@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest'
 import { fleetOf, startSender, storedOf, wrongOf } from '../support/fleet.ts'
 import { Influxd, influxToken, influxdPath } from '../support/influxd.ts'
 import { killRun } from '../support/kill-run.ts'
-import { eventually } from '../support/programs.ts'
+import { apiUrl, eventually } from '../support/programs.ts'
 
 const path = influxdPath()
 const why = path === undefined ? ' (../shared/services has no influxd here)' : ''
@@ -38,9 +38,14 @@ describe.skipIf(path === undefined)(`an aggregator that stores in InfluxDB${why}
     await more(500)
     await fleet.kill('aggregator')
     fleet.start('aggregator')
-    await fleet.aggregatorAnswers()
+    // It is up, and says from the start what it lacks.
+    await eventually('health names InfluxDB', 90, async () => {
+      const answer = await fetch(`${apiUrl(portOffset)}/api/health`)
+      return answer.status === 503 && (await answer.text()).includes('InfluxDB')
+    })
     await more(500)
     await influxd.start()
+    await fleet.aggregatorAnswers()
     await sender.stop()
     const ledger = await fleet.settled(60, ({ stored }) => stored >= sender.acknowledged)
     expect(ledger).toMatchObject({ balanced: true, unknown: 0 })

@@ -1,5 +1,6 @@
 // Brokers of a real cluster of three that are killed: leaders move, or nothing answers for a while, and no batch that Kafka
 // had confirmed is lost or counted twice.
+import kafkajs from 'kafkajs'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { kafkaPlace, plainKafka } from '../support/kafka.ts'
 import { noCluster, startCluster } from '../support/kafka-cluster.ts'
@@ -23,8 +24,14 @@ describe('a cluster of three brokers', () => {
 
     const admin = plainKafka(brokers).admin()
     await admin.connect()
-    const { topics } = await admin.fetchTopicMetadata({ topics: [`${place.prefix}otlp_logs`] })
+    const name = `${place.prefix}otlp_logs`
+    const { topics } = await admin.fetchTopicMetadata({ topics: [name] })
+    const { resources } = await admin.describeConfigs({
+      includeSynonyms: false,
+      resources: [{ type: kafkajs.ConfigResourceTypes.TOPIC, name, configNames: ['min.insync.replicas'] }],
+    })
     await admin.disconnect()
+    expect(resources[0]?.configEntries).toMatchObject([{ configValue: '2' }])
     const leaders = topics[0]?.partitions.map(({ leader }) => leader) ?? []
     expect(new Set(leaders).size).toBeGreaterThan(1)
     expect(topics[0]?.partitions[0]?.replicas).toHaveLength(3)

@@ -12,6 +12,7 @@ import { testContext } from '../support/context.ts'
 import { brokers, headedBatch, kafkaPlace, noKafka, openTestKafka, testSender } from '../support/kafka.ts'
 import { booksOf, startMember, storedIn } from '../support/member.ts'
 import { freePorts } from '../support/ports.ts'
+import { sampleBatch, samplePoints } from '../support/records.ts'
 import { eventually } from '../support/programs.ts'
 
 const services = resolve(import.meta.dirname, '../../../shared/services/services')
@@ -40,6 +41,24 @@ const request = (from: number, count: number): string =>
     ],
   })
 
+const points = JSON.stringify({
+  resourceMetrics: [
+    {
+      resource: { attributes: [{ key: 'host.id', value: { stringValue: 'edge-7' } }] },
+      scopeMetrics: [
+        {
+          metrics: [
+            {
+              name: 'edge.level',
+              gauge: { dataPoints: [1, 2].map((asInt) => ({ timeUnixNano: `${Date.now()}000000`, asInt })) },
+            },
+          ],
+        },
+      ],
+    },
+  ],
+})
+
 describe('an OpenTelemetry Collector beside Kafka', () => {
   test('writes what we account for as a stream of its partition, and reads what we write', async ({
     onTestFinished,
@@ -53,7 +72,7 @@ describe('an OpenTelemetry Collector beside Kafka', () => {
     const member = await startMember(await openTestKafka(place), join(folder, 'store'), log)
     onTestFinished(() => member.stop())
     const [http = 0] = await freePorts(1)
-    const topic = `${place.prefix}otlp_logs`
+    const [logs, metrics] = [`${place.prefix}otlp_logs`, `${place.prefix}otlp_metrics`]
     const out = join(folder, 'out.json')
     writeFileSync(
       join(folder, 'config.yaml'),
@@ -64,11 +83,13 @@ receivers:
     brokers: [${brokers.join(', ')}]
     group_id: ${place.group}-otelcol
     initial_offset: earliest
-    logs: { topics: [${topic}], encoding: otlp_proto }
+    logs: { topics: [${logs}], encoding: otlp_proto }
+    metrics: { topics: [${metrics}], encoding: otlp_proto }
 exporters:
   kafka:
     brokers: [${brokers.join(', ')}]
-    logs: { topic: ${topic}, encoding: otlp_proto }
+    logs: { topic: ${logs}, encoding: otlp_proto }
+    metrics: { topic: ${metrics}, encoding: otlp_proto }
     producer: { compression: zstd }
   file: { path: ${out}, flush_interval: 100ms }
 service:
@@ -76,6 +97,8 @@ service:
   pipelines:
     logs/in: { receivers: [otlp], exporters: [kafka] }
     logs/out: { receivers: [kafka], exporters: [file] }
+    metrics/in: { receivers: [otlp], exporters: [kafka] }
+    metrics/out: { receivers: [kafka], exporters: [file] }
 `,
     )
     const otelcol = spawn(binary, ['--config', join(folder, 'config.yaml')], {
@@ -88,32 +111,42 @@ service:
       otelcol.kill('SIGKILL')
       await once(otelcol, 'exit')
     })
-    const post = async (from: number, count: number): Promise<boolean> => {
+    const post = async (signal: string, body: string): Promise<boolean> => {
       if (otelcol.exitCode !== null) throw new Error(errors)
-      const answer = await fetch(`http://127.0.0.1:${http}/v1/logs`, {
-        method: 'POST',
-        headers: { 'content-type': 'application/json' },
-        body: request(from, count),
-      })
-      return answer.ok
+      const headers = { 'content-type': 'application/json' }
+      return (await fetch(`http://127.0.0.1:${http}/v1/${signal}`, { method: 'POST', headers, body })).ok
     }
-    await eventually('the collector takes a request', 30, () => post(0, 7))
-    await eventually('another', 30, () => post(7, 5))
+    await eventually('the collector takes a request', 30, () => post('logs', request(0, 7)))
+    await eventually('another', 30, () => post('logs', request(7, 5)))
+    await eventually('one of points', 30, () => post('metrics', points))
     const { accounts } = booksOf(member.journal)
-    const account = () => [...accounts.entries()].filter(([key]) => key.includes('/edge-7/log'))
+    const account = () => [...accounts.entries()].filter(([key]) => key.includes('/edge-7/'))
     const records = () => account().reduce((sum, [, one]) => sum + one.records, 0)
-    await eventually('both are in the books', 30, () => records() === 12)
+    await eventually('all are in the books', 30, () => records() === 14)
     for (const [key, one] of account()) {
-      expect(key).toMatch(/^kafka-otlp-logs-\d\//)
+      expect(key).toMatch(/^kafka-otlp-(logs-\d\/.*\/log|metrics-\d\/.*\/resource)$/)
       expect(one.produced).toBe(one.records)
     }
-    expect((await storedIn(join(folder, 'store'))).size).toBe(2)
+    expect((await storedIn(join(folder, 'store'))).size).toBe(3)
 
     const batch = headedBatch({ device: 'dpu-1', session: ulid(), seq: 1, count: 4 })
-    await testSender(place).send([{ ...batch, partition: partitionFor(batch.key, 3) }])
-    await eventually('it has read our batch', 30, () => {
+    const readings = sampleBatch(samplePoints(2, 'dpu-1'))
+    const partition = partitionFor(batch.key, 3)
+    await testSender(place).send([
+      { ...batch, partition },
+      { topic: 'otlp_metrics', key: 'dpu-1', partition, value: readings.bytes },
+    ])
+    const expected = [
+      '"line 3"',
+      'from otelcol 11',
+      '"dpu-1"',
+      '"edge.level"',
+      '"test.level"',
+      '"test.total"',
+    ]
+    await eventually('it has read our batches', 30, () => {
       const text = existsSync(out) ? readFileSync(out, 'utf8') : ''
-      return text.includes('"line 3"') && text.includes('from otelcol 11') && text.includes('"dpu-1"')
+      return expected.every((one) => text.includes(one))
     })
   }, 120_000)
 })

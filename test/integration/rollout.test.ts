@@ -2,19 +2,12 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
+import { rolloutsOf } from '../support/changing.ts'
 import type { Change } from '../support/changing.ts'
 import { dpulse } from '../support/command-line.ts'
 import { fleetOf } from '../support/fleet.ts'
 import type { Fleet } from '../support/fleet.ts'
 import { apiUrl, eventually } from '../support/programs.ts'
-
-interface Rollout {
-  id: string
-  state: string
-  detail: string
-  reached: number
-  devices: number
-}
 
 /** `filter` allows for plugins of the device's own; the third has none. */
 const common = (portOffset: number, severity: string, plugins: string) => `
@@ -42,8 +35,7 @@ ${common(portOffset, 'info', at < 2 ? 'plugins: [./own.mjs]' : '')}`
 
 const changesOf = async (portOffset: number) =>
   (await (await fetch(`${apiUrl(portOffset)}/api/config`)).json()) as Change[]
-const rolloutOf = async (portOffset: number) =>
-  ((await (await fetch(`${apiUrl(portOffset)}/api/rollouts`)).json()) as Rollout[])[0]
+const rolloutOf = async (portOffset: number) => (await rolloutsOf({ portOffset }))[0]
 
 async function begin(portOffset: number) {
   const aggregator = fleetOf({ portOffset, onTestFinished })

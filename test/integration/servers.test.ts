@@ -28,6 +28,7 @@ async function get<T>(offset: number, path: string): Promise<T> {
   return (await answer.json()) as T
 }
 
+const lagOf = (offset: number) => measureOf(offset, 'dpulse_aggregator_journal_lag\\{topic="otlp_logs"\\}')
 const ownedBy = (offset: number) => measureOf(offset, 'dpulse_aggregator_journal_partitions')
 
 /** Asks both, until they say the same and it is what is wanted. */
@@ -236,16 +237,20 @@ pipelines: { all: { sources: [otlp], exporters: [aggregator] } }`
     await flow.served(portOffset, 60)
     influxd.freeze()
     await flow.more(1000)
+    // What waits in Kafka is told by whoever owns its partition, and none of it once all is stored.
+    const lags = () => Promise.all([portOffset, otherOffset].map(lagOf))
+    await eventually('both tell their lag', 20, async () => (await lags()).every((lag) => lag > 0))
     influxd.thaw()
     await flow.allStoredOnce()
+    await eventually('no lag is left', 20, async () => (await lags()).every((lag) => lag === 0))
   }, 240_000)
 
   test('the collector frozen and killed, an aggregator killed and frozen, and a rebalance under load each time', async () => {
     const flow = startFlow('programs')
     await flow.more(300)
     await other.kill('aggregator')
-    await eventually('the first has all', 15, async () => (await ownedBy(portOffset)) === partitions)
     await flow.served(portOffset, 15)
+    expect(await ownedBy(portOffset)).toBe(partitions)
     other.start('aggregator')
     await other.aggregatorAnswers()
     await bothHaveHalf()

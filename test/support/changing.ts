@@ -54,6 +54,18 @@ export const applied = async (fleet: Fleet, text: string, ...more: string[]) => 
 export const changeOf = async ({ portOffset }: Fleet): Promise<Change | undefined> =>
   ((await (await fetch(`${apiUrl(portOffset)}/api/config?device=dpu-7`)).json()) as Change[])[0]
 
+export interface Rollout {
+  id: string
+  state: string
+  detail: string
+  reached: number
+  devices: number
+}
+
+/** The newest first. */
+export const rolloutsOf = async ({ portOffset }: Pick<Fleet, 'portOffset'>): Promise<Rollout[]> =>
+  (await (await fetch(`${apiUrl(portOffset)}/api/rollouts`)).json()) as Rollout[]
+
 export const until = (fleet: Fleet, what: string, fits: (change: Change) => boolean, seconds = 60) =>
   eventually(what, seconds, async () => {
     const found = await changeOf(fleet)

@@ -28,6 +28,8 @@ export interface PlaceOptions {
   kafka?: readonly string[]
   influxdb?: string
   partitions?: number
+  /** A broker that lets in who has a login: lines of its configuration, and the aggregators' own. */
+  logins?: { lines: readonly string[]; aggregator: { username: string; password: { file: string } } }
 }
 
 export interface World {
@@ -58,7 +60,9 @@ const servers: World = {
     const name = `w${ulid().toLowerCase()}`
     const brokers = own.kafka ?? kafkaOfEnvironment?.split(',') ?? []
     const influxdb = own.influxdb ?? influxOfEnvironment ?? ''
-    const broker = mosquittoOf({ port: 1883 + portOffset, onTestFinished })
+    const { logins } = own
+    const guarded = logins && { lines: logins.lines, anonymous: false }
+    const broker = mosquittoOf({ port: 1883 + portOffset, ...guarded, onTestFinished })
     // Servers of a test's own go as a whole.
     if (!own.kafka) onTestFinished(() => dropTopics(brokers, `${name}.`))
     if (!own.influxdb) onTestFinished(() => dropBuckets(influxdb, name))
@@ -67,7 +71,7 @@ const servers: World = {
     // Tasks of InfluxDB would run on behind the tests.
     const influx = { url: influxdb, org: organisation, bucket: name, downsampled: 0 }
     const configuration = {
-      mqtt: { external: { urls: [broker.url] } },
+      mqtt: { external: { urls: [broker.url], ...logins?.aggregator } },
       journal: { kafka },
       store: { influxdb: influx },
     }

@@ -70,6 +70,8 @@ export async function prepareBuckets(connection: Connection, log: Log): Promise<
 function isUnmanaged(error: unknown): error is HttpError {
   if (!(error instanceof HttpError)) return false
   if (error.statusCode === 401) return error.message.includes('is unauthorized')
+  // Only InfluxDB 2 knows organisations: the configuration names one that it has not.
+  if (error.statusCode === 404 && /organization name .+ not found/.test(error.message)) return false
   return [400, 403, 404, 405, 410, 501].includes(error.statusCode)
 }
 
@@ -115,7 +117,7 @@ async function prepareBucket(
 ): Promise<number> {
   const api = new BucketsAPI(connection.influx)
   const everySeconds = Math.ceil(retentionMs / 1000)
-  const found = await findBucket(api, orgID, name)
+  let found = await findBucket(api, orgID, name)
   if (!found) {
     const body = {
       orgID,
@@ -123,9 +125,15 @@ async function prepareBucket(
       description: `${mark}: made by its aggregator; retention follows its configuration`,
       retentionRules: [{ type: 'expire' as const, everySeconds }],
     }
-    await api.postBuckets({ body })
-    log.info('bucket made', { bucket: name, retentionSeconds: everySeconds })
-    return everySeconds * 1000
+    try {
+      await api.postBuckets({ body })
+      log.info('bucket made', { bucket: name, retentionSeconds: everySeconds })
+      return everySeconds * 1000
+    } catch (error) {
+      // Another aggregator that starts at the same time may have been first.
+      found = await findBucket(api, orgID, name)
+      if (!found) throw error
+    }
   }
   const current = found.retentionRules[0]?.everySeconds ?? 0
   const keepsMs = current === 0 ? Infinity : current * 1000

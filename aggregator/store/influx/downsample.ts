@@ -4,7 +4,9 @@
 // One task looks at what just ended, another four times a day at the last thirty hours, for what came late. Both write the
 // same points again where nothing changed. A window is judged by the exact time of a point, not by the stored one, whose
 // low bits are a number; the increase is that of the queries: from point to point, whole after a reset.
+import { HttpError } from '@influxdata/influxdb-client'
 import { TasksAPI } from '@influxdata/influxdb-client-apis'
+import type { Task } from '@influxdata/influxdb-client-apis'
 import type { Log } from '../../../plugins/contract/define.ts'
 import { messageOf } from '../../../plugins/contract/errors.ts'
 import type { Buckets } from './buckets.ts'
@@ -130,11 +132,11 @@ export async function prepareTasks(connection: Connection, buckets: Buckets, log
   try {
     const api = new TasksAPI(connection.influx)
     for (const { name, flux } of wantedTasks(buckets)) {
-      const { tasks = [] } = (await api.getTasks({ orgID, name })) ?? {}
-      const found = tasks.find((task) => task.name === name)
+      const found = await onlyTask(api, orgID, name)
       if (!found) {
         await api.postTasks({ body: { orgID, flux } })
         log.info('task made', { task: name })
+        await onlyTask(api, orgID, name)
       } else if (found.flux !== flux) {
         await api.patchTasksID({ taskID: found.id, body: { flux } })
         log.info('task brought up to date', { task: name })
@@ -143,4 +145,17 @@ export async function prepareTasks(connection: Connection, buckets: Buckets, log
   } catch (error) {
     log.warn('InfluxDB takes no tasks from us: five-minute values are not made', { error: messageOf(error) })
   }
+}
+
+/** InfluxDB takes two tasks of one name, which aggregators that start at the same time would make: the older one stays. */
+async function onlyTask(api: TasksAPI, orgID: string, name: string): Promise<Task | undefined> {
+  const { tasks = [] } = (await api.getTasks({ orgID, name })) ?? {}
+  const [first, ...others] = tasks.filter((task) => task.name === name).sort((a, b) => (a.id < b.id ? -1 : 1))
+  for (const { id: taskID } of others) {
+    await api.deleteTasksID({ taskID }).catch((error: unknown) => {
+      // The other aggregator has found out too.
+      if (!(error instanceof HttpError) || error.statusCode !== 404) throw error
+    })
+  }
+  return first
 }

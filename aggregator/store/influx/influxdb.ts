@@ -70,6 +70,8 @@ class StoreOnInflux implements InfluxStore {
   /** Records that InfluxDB confirmed since the start. */
   #stored = 0
   #error: string | undefined
+  /** Why InfluxDB is not known yet. */
+  #unknown: string | undefined
   readonly #ended = new AbortController()
   readonly #audit: Audit
   #last: readonly StoreBatch[] | undefined
@@ -228,6 +230,18 @@ class StoreOnInflux implements InfluxStore {
     return { buckets }
   }
 
+  /** A wrong address or token must show before there is anything to write. */
+  async #meet(): Promise<void> {
+    try {
+      await this.#prepared()
+      this.#unknown = undefined
+    } catch (error) {
+      const what = messageOf(error)
+      if (what !== this.#unknown) this.#log.warn('InfluxDB is not ready', { error: what })
+      this.#unknown = what
+    }
+  }
+
   async audit(nowMs = Date.now()): Promise<void> {
     const prepared = await this.#prepared().catch(() => undefined)
     if (!prepared?.buckets.managed) return
@@ -235,7 +249,8 @@ class StoreOnInflux implements InfluxStore {
   }
 
   async status(): ReturnType<Store['status']> {
-    const what = this.#error ?? this.#audit.failure
+    await this.#meet()
+    const what = this.#error ?? this.#unknown ?? this.#audit.failure
     const error = what === undefined ? {} : { error: what }
     return { bytes: 0, rows: this.#stored, files: 0, oldestUnixNano: undefined, ...error }
   }

@@ -5,6 +5,7 @@ import { connect } from 'node:net'
 import { once } from 'node:events'
 import { describe, expect, test, vi } from 'vitest'
 import { z } from 'zod'
+import { RetryableError } from '../../../plugins/contract/errors.ts'
 import { startApi } from '../../../aggregator/api/server.ts'
 import { serveSample } from '../../support/api-server.ts'
 import { createFleetSample, createSample } from '../../support/sample-queries.ts'
@@ -234,6 +235,16 @@ describe('load', () => {
     await asked.promise
     socket.destroy()
     await aborted.promise
+  })
+
+  test('a store that is away is a 503 that says so and when to ask again', async () => {
+    const sample = createFleetSample()
+    const what = 'InfluxDB does not answer a query (http://10.0.0.7:8086)'
+    sample.before = () => Promise.reject(new RetryableError('PEER_UNREACHABLE', what))
+    const answer = await fetch(`${await serveSample(sample)}/api/logs`)
+    expect([answer.status, answer.headers.get('retry-after')]).toEqual([503, '1'])
+    expect(await answer.json()).toEqual({ error: { code: 'PEER_UNREACHABLE', message: what } })
+    expect(sample.errors).toEqual([])
   })
 
   test('a failure of the store is a 500 that shows nothing of it, and is told to the log', async () => {

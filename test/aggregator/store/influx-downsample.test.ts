@@ -9,6 +9,7 @@ import type { TestPoint } from './batches.ts'
 import { never } from './fixture.ts'
 import {
   askInflux,
+  bucketsOf,
   influx,
   influxStore,
   newBucket,
@@ -128,5 +129,22 @@ describe.skipIf(!influx)(`five-minute values in InfluxDB${influx ? '' : ' (INFLU
     const first = made.find(({ name }) => name === `dpulse ${bucket} 5m`)
     expect(await runTask(first?.id ?? '')).toBe('success')
     expect(await kept(bucket, 'test.level', 'gauge_max')).toEqual([[formatTime(end - windowNano), '4']])
+  })
+
+  test('of aggregators that start at the same time are made once, and so are the buckets, without a complaint', async () => {
+    const log = recordLog()
+    const stores = [1, 2, 3, 4].map(() => influxStore({ bucket, log, downsampledMs: 90 * day }))
+    expect(await Promise.all(stores.map(async (store) => (await store.status()).error))).toEqual([
+      undefined,
+      undefined,
+      undefined,
+      undefined,
+    ])
+    for (const store of stores) await store[Symbol.asyncDispose]()
+    expect(log.lines.filter(({ level }) => level !== 'info')).toEqual([])
+    expect((await bucketsOf(bucket)).map(({ name }) => name)).toEqual(
+      ['', '-5m', '-error', '-event', '-usage'].map((suffix) => bucket + suffix),
+    )
+    expect(await tasksOf(bucket)).toHaveLength(4)
   })
 })

@@ -1,10 +1,6 @@
 // What is peculiar to the store on InfluxDB: a real one refuses, repeats, keeps and forgets as it does.
-import { once } from 'node:events'
-import { createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest'
 import { parseInfluxAddress } from '../../../aggregator/store/influx/address.ts'
-import { openInfluxStore } from '../../../aggregator/store/influx/influxdb.ts'
 import type { InfluxStore } from '../../../aggregator/store/influx/influxdb.ts'
 import { hourNano, logBatch, noState, pointBatch, recordLog, secondNano } from './batches.ts'
 import { never, now } from './fixture.ts'
@@ -242,6 +238,15 @@ describe.skipIf(!influx)(`InfluxDB${influx ? '' : ' (INFLUX_URL names none)'}`, 
     expect(await askInflux(`${bucket}-event`, 'SELECT body FROM logs')).toContain(',x')
   })
 
+  test('an organisation that is not there is named before anything is written, and writes wait', async () => {
+    await using own = influxStore({ bucket, log, org: 'no-such' })
+    const named = expect.stringContaining('organization name "no-such" not found') as string
+    expect((await own.status()).error).toEqual(named)
+    expect(log.lines).toEqual([{ level: 'warn', message: 'InfluxDB is not ready', fields: { error: named } }])
+    const writing = own.write([logBatch({ seq: 1 }, [{ time: now, body: 'x' }])], noState)
+    await expect(writing).rejects.toMatchObject({ name: 'RetryableError' })
+  })
+
   test('a token that may only write to one bucket is enough: all classes go there', async () => {
     await store.queries.metrics(undefined, never)
     const token = await tokenFor(bucket)
@@ -284,6 +289,67 @@ describe.skipIf(!influx)(`InfluxDB${influx ? '' : ' (INFLUX_URL names none)'}`, 
     )
   })
 
+  test('points of series beyond the limit are rejected and told, those of known series are not, also after a restart', async () => {
+    const of = (seq: number, ports: readonly string[]) =>
+      pointBatch(
+        { seq },
+        declared,
+        ports.map((port) => ({
+          time: now - BigInt(seq) * secondNano,
+          name: 'test.level' as const,
+          value: seq,
+          attributes: { port },
+        })),
+      )
+    const open = () => influxStore({ bucket, log, maxSeries: 3 })
+    {
+      await using own = open()
+      expect(await own.write([of(1, ['a', 'b']), of(2, ['a', 'c', 'd', 'e'])], noState)).toEqual([
+        { stored: 2, rejected: 0 },
+        { stored: 2, rejected: 2 },
+      ])
+    }
+    expect(log.lines).toContainEqual(
+      expect.objectContaining({
+        level: 'warn',
+        message: 'points of new series rejected: too many series',
+        fields: { rejected: 2, limit: 3 },
+      }),
+    )
+    await using own = open()
+    expect(await own.write([of(3, ['a', 'b', 'c', 'd'])], noState)).toEqual([{ stored: 3, rejected: 1 }])
+    const cardinality = await askInflux(bucket, 'SHOW TAG VALUES FROM "test.level" WITH KEY = "port"')
+    expect(cardinality.trim().split('\n')).toHaveLength(4)
+  })
+
+  test('a metric that is told as integer and as double has a field of each type, and neither is ever refused', async () => {
+    const value = 2n ** 53n + 1n
+    const batch = (seq: number, values: readonly (number | bigint)[]) =>
+      pointBatch(
+        { seq },
+        declared,
+        values.map((one, index) => ({
+          time: now - BigInt(seq * 100 - index) * secondNano,
+          name: 'test.level' as const,
+          value: one,
+        })),
+      )
+    const batches = [batch(1, [1.5, value]), batch(2, [value, 2]), batch(3, [2n, 0.25])]
+    const stored = { stored: 2, rejected: 0 }
+    expect(await store.write(batches, noState)).toEqual([stored, stored, stored])
+    const keys = await askInflux(bucket, 'SHOW FIELD KEYS FROM "test.level"')
+    expect(keys).toMatch(/,gauge,float$/m)
+    expect(keys).toMatch(/,gauge_int,integer$/m)
+    expect((await ask('test.level')).map(String)).toEqual([
+      '2',
+      '0.25',
+      String(value),
+      '2',
+      '1.5',
+      String(value),
+    ])
+  })
+
   test('services beyond the limit are stored without the tag, and found by it nevertheless', async () => {
     await using own = influxStore({ bucket, log, maxServices: 2 })
     const named = (name: string) => ({ time: now, body: name, attributes: { 'syslog.appname': name } })
@@ -296,68 +362,4 @@ describe.skipIf(!influx)(`InfluxDB${influx ? '' : ' (INFLUX_URL names none)'}`, 
       expect.objectContaining({ message: 'records stored without the tag service.name: too many services' }),
     )
   })
-})
-
-describe('an InfluxDB that is not there', () => {
-  test('makes writes and questions fail as retryable, with its address named', async () => {
-    await using store = openInfluxStore({
-      url: 'http://127.0.0.1:9',
-      org: 'o',
-      bucket: 'b',
-      token: () => 't',
-      log: recordLog(),
-    })
-    const batch = logBatch({ seq: 1 }, [{ time: now, body: 'x' }])
-    const expected = {
-      name: 'RetryableError',
-      code: 'PEER_UNREACHABLE',
-      message: expect.stringContaining(':9') as string,
-    }
-    await expect(store.write([batch], noState)).rejects.toMatchObject(expected)
-    await expect(store.queries.logs({ limit: 1, where: [] }, never)).rejects.toMatchObject(expected)
-  })
-})
-
-describe('an InfluxDB 1.8 or 3, of which only the v2 write API is there', () => {
-  /** Takes writes to one bucket and knows nothing else; as strict about the body as the real one. */
-  async function startWriteOnly(status: number) {
-    const bodies: { bucket: string | null; lines: string[] }[] = []
-    const server = createServer((request, response) => {
-      let text = ''
-      request.setEncoding('utf8').on('data', (chunk: string) => (text += chunk))
-      request.on('end', () => {
-        const { pathname, searchParams } = new URL(request.url ?? '', 'http://h')
-        if (pathname === '/api/v2/write')
-          bodies.push({ bucket: searchParams.get('bucket'), lines: text.trim().split('\n') })
-        response.writeHead(pathname === '/api/v2/write' ? 204 : status).end()
-      })
-    }).listen(0, '127.0.0.1')
-    await once(server, 'listening')
-    onTestFinished(() => void server.close())
-    const { port } = server.address() as AddressInfo
-    return { bodies, url: `http://127.0.0.1:${port}` }
-  }
-
-  test.each([404, 405, 403])(
-    'is written to, all classes in one bucket, where it answers %i to the rest',
-    async (status) => {
-      const { bodies, url } = await startWriteOnly(status)
-      await using store = openInfluxStore({ url, org: 'o', bucket: 'db/rp', token: () => 't', log })
-      const receipts = await store.write(
-        [
-          logBatch({ seq: 1, class: 'event' }, [{ time: now, body: 'x', severity: 17 }]),
-          pointBatch({ seq: 1 }, declared, [{ time: now, name: 'test.level', value: 1.5 }]),
-        ],
-        noState,
-      )
-      expect(receipts.map(({ stored }) => stored)).toEqual([1, 1])
-      expect(bodies.map(({ bucket }) => bucket)).toEqual(['db/rp'])
-      const measurements = bodies[0]?.lines.map((line) => line.split(',')[0])
-      expect(measurements).toEqual(['logs', 'dpulse_series', 'test.level'])
-      expect(bodies[0]?.lines[0]).toContain('host.id=dpu-1,service.name=test,severity=error record="')
-      expect(bodies[0]?.lines[2]).toMatch(
-        /^test\.level,dpulse\.series=\w{16},host\.id=dpu-1,.* gauge=1\.5,time_unix_nano=\d{19}i \d{19}$/,
-      )
-    },
-  )
 })
