@@ -39,7 +39,7 @@ export class Lane {
 
   /** Whether `take` would find one. */
   hasNext(nowMs: number): boolean {
-    if (this.#retry.some((held) => held.notBeforeMs <= nowMs)) return true
+    if (this.#retry.length > 0 && this.#retry.some((held) => held.notBeforeMs <= nowMs)) return true
     while (this.#sendAt < this.#items.length) {
       if (this.#items[this.#sendAt]?.state === 'queued') return true
       this.#sendAt++

@@ -42,15 +42,17 @@ export class Beat {
   /** The steps before that time are done. */
   pass(atMs: number): void {
     if (atMs < this.#nextMs) return
-    const due = this.#readers.filter(({ dueMs }) => dueMs <= atMs)
-    for (const reader of due) {
-      while (reader.dueMs <= atMs) reader.dueMs += reader.intervalMs
-      try {
-        reader.read(atMs)
-      } catch (error) {
-        reader.end(error)
+    this.#nextMs = Infinity
+    for (const reader of this.#readers) {
+      if (reader.dueMs <= atMs) {
+        while (reader.dueMs <= atMs) reader.dueMs += reader.intervalMs
+        try {
+          reader.read(atMs)
+        } catch (error) {
+          reader.end(error)
+        }
       }
+      this.#nextMs = Math.min(this.#nextMs, reader.dueMs)
     }
-    this.#nextMs = Math.min(...this.#readers.map(({ dueMs }) => dueMs))
   }
 }

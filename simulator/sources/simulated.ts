@@ -34,8 +34,9 @@ export function simulate(real: SourceDefinition, simulated: Simulated, deviceOf:
     create: (config, context) => ({
       async run(emit, signal) {
         const device = deviceOf(context.device)
-        const intervalMs = intervalOf(config)
         const reader = simulated.open(device, context)
+        // Between two steps of physics nobody says anything.
+        const intervalMs = Math.max(intervalOf(config), reader.points ? 0 : stepMs)
         const resource = context.resource({ 'service.name': simulated.service })
         context.ready()
         const read = (atMs: number) => {
