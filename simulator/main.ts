@@ -73,6 +73,7 @@ export async function main(options: SimulateOptions, version: string): Promise<v
     if (!shared) void tellChanges(simulation, log, over.signal)
     await ended(timeline, times.untilMs, signal, shared)
     over.abort()
+    if (!signal.aborted) simulation.catchUp()
     await simulation.stop()
     log.info('simulator stops')
   }

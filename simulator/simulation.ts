@@ -47,6 +47,11 @@ export class Simulation {
     void this.#options.clock.every(stepMs / parts, this.#stopped.signal, () => this.#stepPart())
   }
 
+  /** The time of the run is over: nothing of it is missing because the machine was late. */
+  catchUp(): void {
+    for (const due = this.#due; this.#steps <= due;) this.#step(this.#steps++)
+  }
+
   async stop(): Promise<void> {
     this.#stopped.abort()
     await Promise.all(this.devices.map((one) => one.stop()))
@@ -55,14 +60,18 @@ export class Simulation {
 
   /** Part by part: a step takes all parts, and a late one is made up for, so that no device falls behind the time. */
   #stepPart(): void {
-    const { clock } = this.#options
-    const due = Math.floor((clock.elapsedMs() * parts) / stepMs)
+    const due = this.#due
     const beganMs = performance.now()
     // A virtual clock has one due at a time, whatever the machine takes for it.
     while (this.#steps <= due) {
       this.#step(this.#steps++)
       if (performance.now() - beganMs > mostMs) return
     }
+  }
+
+  /** Number of the last step whose time has come. */
+  get #due(): number {
+    return Math.floor((this.#options.clock.elapsedMs() * parts) / stepMs)
   }
 
   #step(number: number): void {

@@ -50,7 +50,7 @@ export function simulate(real: SourceDefinition, simulated: Simulated, deviceOf:
         const phaseMs = device.random('phase').float() * Math.min(intervalMs, longestPhaseMs)
         const { clock } = context
         if (intervalMs >= stepMs) {
-          return device.beat.every(clock.elapsedMs() + phaseMs, intervalMs, signal, read)
+          return device.beat.every(device.state.elapsedMs + phaseMs, intervalMs, signal, read)
         }
         await clock.delay(phaseMs, signal).catch(() => undefined)
         if (!signal.aborted) await clock.every(intervalMs, signal, () => read(clock.elapsedMs()))
