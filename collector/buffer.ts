@@ -151,8 +151,9 @@ export class BatchBuffer {
 
   /** When the next batch that waits for its time may be tried again. */
   retryDueMs(nowMs: number): number {
-    const due = this.#lanes.map((lane) => lane.retryDueMs(nowMs))
-    return Math.min(this.#disk?.retryDueMs(nowMs) ?? Infinity, ...due)
+    let due = this.#disk?.retryDueMs(nowMs) ?? Infinity
+    for (const lane of this.#lanes) due = Math.min(due, lane.retryDueMs(nowMs))
+    return due
   }
 
   /** A batch is done with: so many of its records are lost for the reason, the peer has the others. */

@@ -42,7 +42,8 @@ export class Chain {
   readonly stages: readonly Stage[]
   readonly #logger: Logger
   readonly #view = new CursorView()
-  readonly #rewriter = new Rewriter()
+  /** It has room for tens of kilobytes, and many a pipeline never writes anything again. */
+  #rewriter: Rewriter | undefined
   readonly #verdicts: (Attributes | boolean)[] = []
 
   constructor(stages: readonly Stage[], logger: Logger) {
@@ -50,8 +51,9 @@ export class Chain {
     this.#logger = logger
   }
 
-  get isEmpty(): boolean {
-    return this.stages.length === 0
+  /** Whether any stage has something of its own to hand over when its time is there. */
+  get flushes(): boolean {
+    return this.stages.some(({ processor }) => processor.flush !== undefined)
   }
 
   /** What is left of Records after the stages from `first` on. Malformed ones are dropped whole, as `invalid`. */
@@ -188,13 +190,14 @@ export class Chain {
 
   #rewrite(records: Records): Uint8Array {
     const cursor = cursorFor(records.signal).reset(records.bytes)
-    this.#rewriter.begin(records.bytes)
+    const rewriter = (this.#rewriter ??= new Rewriter())
+    rewriter.begin(records.bytes)
     for (let at = 0; cursor.next(); at++) {
       const verdict = this.#verdicts[at]
       if (verdict === false || verdict === undefined) continue
-      this.#rewriter.keep(cursor, verdict === true ? undefined : verdict)
+      rewriter.keep(cursor, verdict === true ? undefined : verdict)
     }
-    return this.#rewriter.finish()
+    return rewriter.finish()
   }
 
   /** A processor that throws has a bug: the record is kept. */

@@ -44,6 +44,8 @@ export class Alarm {
   readonly #task: () => void
   #dueMs = Infinity
   #armed: AbortController | undefined
+  /** Its task asks for many times and means the soonest of them. */
+  #isRunning = false
 
   constructor(clock: Clock, task: () => void) {
     this.#clock = clock
@@ -55,22 +57,35 @@ export class Alarm {
     if (dueMs >= this.#dueMs) return
     this.cancel()
     this.#dueMs = dueMs
-    const armed = new AbortController()
-    this.#armed = armed
-    this.#clock.delay(dueMs - this.#clock.elapsedMs(), armed.signal).then(
-      () => {
-        if (this.#armed !== armed) return
-        this.#armed = undefined
-        this.#dueMs = Infinity
-        this.#task()
-      },
-      () => undefined, // cancelled
-    )
+    if (!this.#isRunning && dueMs < Infinity) this.#arm(dueMs)
   }
 
   cancel(): void {
     this.#armed?.abort(cancelled)
     this.#armed = undefined
     this.#dueMs = Infinity
+  }
+
+  #arm(dueMs: number): void {
+    const armed = new AbortController()
+    this.#armed = armed
+    this.#clock.delay(dueMs - this.#clock.elapsedMs(), armed.signal).then(
+      () => {
+        if (this.#armed === armed) this.#run()
+      },
+      () => undefined, // cancelled
+    )
+  }
+
+  #run(): void {
+    this.#armed = undefined
+    this.#dueMs = Infinity
+    this.#isRunning = true
+    try {
+      this.#task()
+    } finally {
+      this.#isRunning = false
+      if (this.#dueMs < Infinity) this.#arm(this.#dueMs)
+    }
   }
 }

@@ -43,6 +43,8 @@ export class Heap {
   #sinceTidy = 0
   #young = 0
   #old = 0
+  /** Where no limit says less. */
+  readonly #mostGarbage: { readonly young: number; readonly old: number }
   #youngGarbage: number
   #oldGarbage: number
   #notBeforeMs = 0
@@ -53,16 +55,17 @@ export class Heap {
   /** `garbage` is what may pile up before V8 is asked to look, where a limit of memory does not say less. */
   constructor(clock: Clock, garbage?: { young: number; old: number }) {
     this.#clock = clock
-    this.#youngGarbage = garbage?.young ?? youngGarbage
-    this.#oldGarbage = garbage?.old ?? oldGarbage
+    this.#mostGarbage = garbage ?? { young: youngGarbage, old: oldGarbage }
+    this.#youngGarbage = this.#mostGarbage.young
+    this.#oldGarbage = this.#mostGarbage.old
   }
 
   /** Limits of memory and CPU. */
   configure(limit: number | undefined, cpu: number | undefined): void {
     this.#mostTime = mostTime * Math.min(1, cpu ?? 1)
     const memory = limit ?? Infinity
-    this.#youngGarbage = Math.min(youngGarbage, memory / parts.young)
-    this.#oldGarbage = Math.min(oldGarbage, memory / parts.old)
+    this.#youngGarbage = Math.min(this.#mostGarbage.young, memory / parts.young)
+    this.#oldGarbage = Math.min(this.#mostGarbage.old, memory / parts.old)
     // Where the young objects live doubles in a flood, to some forty megabytes, and seldom becomes less.
     setFlagsFromString(`--semi-space-growth-factor=${limit === undefined ? 2 : 1}`)
     if (limit === undefined || this.#hasTrim) return

@@ -16,6 +16,7 @@ import type { Tap } from './subscribers.ts'
 /** Readings that come together share a commit. */
 const gatherMs = 50
 const retryMs = 1000
+const flushEveryMs = 1000
 
 interface Sets {
   table: string
@@ -52,6 +53,8 @@ export class Keeper {
   #next: Promise<void> | undefined
   readonly #restored: Out[] = []
   readonly #stopped = new AbortController()
+  /** While windows are looked at again and again; only where there is any. */
+  #flushing: AbortController | undefined
 
   constructor(options: KeeperOptions) {
     this.#options = options
@@ -88,9 +91,14 @@ export class Keeper {
     }
   }
 
-  /** Hands over what was made before and is in no batch yet; the outlets are open. */
+  /** Hands over what was made before and is in no batch yet, and from now on what is made; the outlets are open. */
   resume(): void {
     void this.#handAll(this.#restored.splice(0))
+    const { chain, clock } = this.#options
+    if (!chain.flushes || this.#flushing) return
+    this.#flushing = new AbortController()
+    const flush = () => void this.flush(false).catch(() => undefined)
+    void clock.every(flushEveryMs, this.#flushing.signal, flush)
   }
 
   /** Resolves when all that processors have taken in by now is in the log. Rejects only at the stop. */
@@ -103,7 +111,8 @@ export class Keeper {
   /** What is ready goes into the log, then to the outlets. */
   async flush(last: boolean): Promise<void> {
     const { chain, clock } = this.#options
-    if (chain.isEmpty) return
+    if (!chain.flushes) return
+    if (last) this.#flushing?.abort()
     const made: Out[] = []
     for (const one of chain.flush(clock.nowUnixNano(), last)) {
       const isKept = this.#table !== undefined && one.stage.processor.state !== undefined
@@ -118,6 +127,7 @@ export class Keeper {
 
   /** Whoever waits for the disk is told that it will not be. */
   stop(): void {
+    this.#flushing?.abort()
     this.#stopped.abort()
   }
 

@@ -8,6 +8,8 @@ export class Lane {
   #sendAt = 0
   #spillAt = 0
   #evictAt = 0
+  /** All before it are gone. */
+  #goneAt = 0
   /** Where `#sendAt` stood when those that are gone were last taken out. */
   #compactedAt = 0
   readonly #retry: Held[] = []
@@ -37,11 +39,12 @@ export class Lane {
 
   /** Whether `take` would find one. */
   hasNext(nowMs: number): boolean {
-    if (this.#retry.some((held) => held.notBeforeMs <= nowMs)) return true
+    if (this.#retry.length > 0 && this.#retry.some((held) => held.notBeforeMs <= nowMs)) return true
     while (this.#sendAt < this.#items.length) {
       if (this.#items[this.#sendAt]?.state === 'queued') return true
       this.#sendAt++
     }
+    this.#forgetGone()
     return false
   }
 
@@ -89,11 +92,10 @@ export class Lane {
   eachToEvict(untilMs: number, evict: (held: Held) => void): void {
     while (this.#evictAt < this.#items.length) {
       const held = this.#items[this.#evictAt]
-      if (held?.state === 'queued') {
-        if (held.offset < 0 || held.sinceMs > untilMs) return
-        evict(held)
-      }
+      const isQueued = held?.state === 'queued'
+      if (isQueued && (held.offset < 0 || held.sinceMs > untilMs)) return
       this.#evictAt++
+      if (isQueued) evict(held)
     }
   }
 
@@ -119,6 +121,19 @@ export class Lane {
     for (const held of this.#items) if (held.state !== 'gone') yield held
   }
 
+  /**
+   * Where all are gone none stays listed until others come: on a healthy link that is after each acknowledgement, and what
+   * goes at once costs the garbage collector next to nothing.
+   */
+  #forgetGone(): void {
+    const { length } = this.#items
+    if (length === 0) return
+    while (this.#items[this.#goneAt]?.state === 'gone') this.#goneAt++
+    if (this.#goneAt < length) return
+    this.#items = []
+    this.#goneAt = this.#sendAt = this.#spillAt = this.#evictAt = this.#compactedAt = 0
+  }
+
   /** Takes out what is gone, wherever it stands: one batch that waits long must not keep those behind it listed. */
   #compact(): void {
     const items: Held[] = []
@@ -131,6 +146,7 @@ export class Lane {
       items.push(held)
     }
     this.#items = items
+    this.#goneAt = 0
     this.#sendAt = this.#compactedAt = sendAt
     this.#spillAt = spillAt
     this.#evictAt = evictAt

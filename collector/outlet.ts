@@ -114,7 +114,8 @@ export class Outlet {
       onOutcome: (outcome) => {
         if (outcome.kind !== 'failed') this.#settled++
         options.onOutcome(outcome)
-        this.#changed()
+        // Nothing is to be told then that the peer does not know.
+        this.#changed(outcome.kind === 'delivered' && outcome.rejected === 0)
       },
       onDue: (dueMs) => this.#alarm.at(dueMs),
     })
@@ -268,12 +269,12 @@ export class Outlet {
     }
   }
 
-  #changed(): void {
+  #changed(isToldAll = false): void {
     if (this.#gate.waiting > 0 && this.#isOpen) this.#gate.admit()
     this.#sender.pump()
     if (this.#stopping) {
       if (this.#buffer.isDrained || !this.#sender.isHealthy) this.#onDrained?.()
-    } else this.#alarm.at(this.#options.clock.elapsedMs() + 100)
+    } else if (!isToldAll) this.#alarm.at(this.#options.clock.elapsedMs() + 100)
   }
 
   #tick(): void {

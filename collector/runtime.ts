@@ -49,7 +49,6 @@ const sourceStopMs = 3000
 const drainMs = 10_000
 /** A changed exporter is away so long at most. */
 const changeDrainMs = 3000
-const flushEveryMs = 1000
 /** For what windows hold at a stop to reach the log. */
 const flushMs = 3000
 
@@ -84,7 +83,6 @@ export class Runtime {
   #changing: Promise<void> = Promise.resolve()
   /** Whose state of an earlier run was given back. */
   readonly #restored = new Set<string>()
-  readonly #flushing = new AbortController()
   #isStopping = false
   /** Its first configuration is in force: before that there is no source that could be missed. */
   #hasBegun = false
@@ -123,9 +121,6 @@ export class Runtime {
       meter: () => this.measures.meter('verbosity', 'processor', 'severity'),
       logger: (pipeline) => logger.for(pipeline),
       make: (component, config) => this.#processor('', { ...component, config }).stage,
-    })
-    void clock.every(flushEveryMs, this.#flushing.signal, () => {
-      for (const { keeper } of this.#pipelines) keeper.flush(false).catch(() => undefined)
     })
   }
 
@@ -166,7 +161,6 @@ export class Runtime {
     await this.#changing
     const sources = [...this.#sources.values()].reverse().map(({ supervised }) => supervised.stop())
     await this.#within(sourceStopMs, Promise.all(sources))
-    this.#flushing.abort()
     await this.#end(this.#pipelines)
     await Promise.all([this.subscribers.stop(), ...this.exporters.map((unit) => unit.stop(drainMs))])
     await Promise.all(sources) // those that waited for room have been refused it

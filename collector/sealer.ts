@@ -23,6 +23,9 @@ export interface SealerOptions {
 
 /** Records that wait to be joined by more. */
 interface Open {
+  /** Where it is found until it is sealed. */
+  readonly device: Device
+  readonly at: number
   readonly stream: Stream
   readonly signal: Signal
   readonly parts: Uint8Array[]
@@ -95,11 +98,11 @@ export class Sealer {
     if (!stream || !device) return undefined
     const at = rank[records.class] * signals.length + signals.indexOf(records.signal)
     let open = device.open[at]
-    if (open && !open.sealed && !fits(open, records)) this.#seal(open)
-    if (!open || open.sealed) {
-      open = this.#begin(stream, records.signal)
-      device.open[at] = open
+    if (open && !fits(open, records)) {
+      this.#seal(open)
+      open = undefined
     }
+    open ??= device.open[at] = this.#begin(stream, records.signal, device, at)
     open.parts.push(records.bytes)
     open.bytes += records.bytes.length
     open.mayWait &&= mayWait
@@ -150,10 +153,12 @@ export class Sealer {
     return next
   }
 
-  #begin(stream: Stream, signal: Signal): Open {
+  #begin(stream: Stream, signal: Signal, device: Device, at: number): Open {
     const dueMs = this.#options.nowMs() + batchLimits.lingerMs
     const safe = Promise.withResolvers<void>()
-    const open = {
+    const open: Open = {
+      device,
+      at,
       stream,
       signal,
       dueMs,
@@ -173,6 +178,7 @@ export class Sealer {
 
   #seal(open: Open): void {
     open.sealed = true
+    open.device.open[open.at] = undefined
     this.bytes -= open.bytes
     this.records -= open.count
     const nowMs = this.#options.nowMs()
@@ -184,7 +190,7 @@ export class Sealer {
     const marks = open.marks.map(({ key }) => key)
     const header = open.stream.seal(open.count, open.from, open.to, open.signal)
     const batch = sealBatch(header, open.signal, open.parts)
-    open.parts.length = 0 // the device's slot keeps `open` until its next Records
+    open.parts.length = 0 // it stays among those that wait until its time
     const { mayWait, safe } = open
     const answer = (error?: Error) => (error ? safe.reject(error) : safe.resolve())
     this.#options.onBatch(hold(batch, open.stream, nowMs, { mayWait, safe: answer, marks }))

@@ -9,11 +9,12 @@ export interface ClockError {
   readonly offsetMs: number
 }
 
+/** Whole microseconds: they are exact in a double. */
+export const unixNano = (unixMs: number): bigint => BigInt(Math.round(unixMs * 1000)) * 1000n
+
 export function clockOf(timeline: Timeline, error: ClockError): Clock {
   const clock: Clock = {
-    // Whole microseconds are exact in a double.
-    nowUnixNano: () =>
-      BigInt(Math.round((timeline.epochMs + timeline.nowMs + error.offsetMs) * 1000)) * 1000n,
+    nowUnixNano: () => unixNano(timeline.epochMs + timeline.nowMs + error.offsetMs),
     elapsedMs: () => timeline.nowMs,
     every: (intervalMs, signal, task) => every(clock, intervalMs, signal, task),
     delay: (ms, signal) => delay(timeline, ms, signal),

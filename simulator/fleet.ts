@@ -1,6 +1,7 @@
 // Makes the devices of a fleet from a seed: which kinds, what they are called, and where they sit (one or two cards a host,
 // sixteen hosts a rack). One device more changes nothing of the others.
 import { PermanentError } from '../plugins/contract/index.ts'
+import { Beat } from './beat.ts'
 import type { Device, Kind, Placement } from './model.ts'
 import { World, createState } from './physics/index.ts'
 import { Random } from './random.ts'
@@ -99,6 +100,7 @@ function makeDevice(
     epochMs,
     world,
     random,
+    beat: new Beat(),
   }
   return { ...device, state: createState(device) }
 }

@@ -1,5 +1,6 @@
 // What a virtual device is: the plain state that physics moves, faults disturb, the simulated sources read and the BMC
 // serves. Everything of a device is here, so that none of them needs to know another.
+import type { Beat } from './beat.ts'
 import type { Inner } from './physics/inner.ts'
 import type { World } from './physics/world.ts'
 import type { Random } from './random.ts'
@@ -124,6 +125,8 @@ export interface Device {
   readonly world: World
   /** Streams of its own: what one part draws changes nothing for the others. */
   readonly random: (part: string) => Random
+  /** Tells those who read it when. */
+  readonly beat: Beat
   readonly state: State
 }
 

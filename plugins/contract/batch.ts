@@ -88,8 +88,15 @@ export function parseStreamKey(key: string): StreamId {
   return { collector, session, device, class: name as Class }
 }
 
-export function encodeHeader(header: Header): Buffer {
-  const body = new Writer(256)
+/** Every batch has one, and it is copied at once: both writers are used again and again. */
+const body = new Writer(256)
+const field = new Writer(256)
+
+export const encodeHeader = (header: Header): Buffer => Buffer.from(writeHeader(header))
+
+/** Valid until the next one is written. */
+function writeHeader(header: Header): Buffer {
+  body.reset()
   body.tag(1, bytesType)
   body.string(header.collector)
   body.tag(2, bytesType)
@@ -119,10 +126,10 @@ export function encodeHeader(header: Header): Buffer {
     body.varint(total)
     body.closeSmall(mark)
   }
-  const out = new Writer(body.position + 8)
-  out.varint(headerTag)
-  out.bytes(body.buffer, 0, body.position)
-  return out.take()
+  field.reset()
+  field.varint(headerTag)
+  field.bytes(body.buffer, 0, body.position)
+  return field.buffer.subarray(0, field.position)
 }
 
 function decodeHeader(reader: Reader): Header {
@@ -176,7 +183,7 @@ function decodeDropped(reader: Reader, into: Dropped): void {
 
 /** The request with its header written in front. */
 export function sealBatch(header: Header, signal: Signal, parts: readonly Uint8Array[]): Batch {
-  const bytes = Buffer.concat([encodeHeader(header), ...parts])
+  const bytes = Buffer.concat([writeHeader(header), ...parts])
   return { header, signal, bytes }
 }
 

@@ -76,6 +76,8 @@ class MqttExporter implements Exporter {
   readonly #changes: Changes | undefined
   #link: MqttLink | undefined
   #births: Births | undefined
+  #running = new AbortController()
+  #isWatching = false
 
   constructor(config: Config, context: Context) {
     this.#config = config
@@ -87,9 +89,11 @@ class MqttExporter implements Exporter {
   async run(signal: AbortSignal): Promise<void> {
     const stopListening = this.#context.onStatusChange(() => this.#births?.want())
     const stopReporting = this.#changes?.onReport(() => void this.#report(this.#link))
+    const running = (this.#running = new AbortController())
     try {
       await runMqtt(this.#connection(), signal)
     } finally {
+      running.abort(ended)
       stopListening()
       stopReporting?.()
     }
@@ -107,11 +111,11 @@ class MqttExporter implements Exporter {
     if (payload.length > maxPayloadBytes) {
       throw new PermanentError('INPUT_TOO_LARGE', `a batch of ${payload.length} bytes, compressed`)
     }
-    const answer = this.#unanswered.expect(batch)
-    const done = new AbortController()
+    const { clock } = this.#context
+    const answer = this.#unanswered.expect(batch, clock.elapsedMs() + this.#config.ack_timeout)
     const aborted = (): void => answer.reject(signal.reason)
     signal.addEventListener('abort', aborted)
-    void this.#rejectWhenLate(answer, done.signal)
+    void this.#watchForLate()
     const { collector } = this.#context
     const topic = topics(this.#config.root).telemetry(collector, batch.header.class, batch.signal)
     link.publish(topic, payload, { qos: 1, mustBeHeard: true }).catch(answer.reject)
@@ -120,18 +124,23 @@ class MqttExporter implements Exporter {
       return { rejected: 0, wireBytes: payload.length }
     } finally {
       signal.removeEventListener('abort', aborted)
-      done.abort(answered)
       this.#unanswered.forget(batch, answer)
     }
   }
 
-  async #rejectWhenLate(answer: Answer, done: AbortSignal): Promise<void> {
-    try {
-      await this.#context.clock.delay(this.#config.ack_timeout, done)
-      answer.reject(new RetryableError('PEER_TIMEOUT', 'the aggregator did not acknowledge a batch in time'))
-    } catch {
-      // It was answered.
+  /** One timer for all: what was published first is late first. */
+  async #watchForLate(): Promise<void> {
+    if (this.#isWatching) return
+    this.#isWatching = true
+    const { clock } = this.#context
+    for (let dueMs = this.#unanswered.dueMs; dueMs !== undefined; dueMs = this.#unanswered.dueMs) {
+      // The end of the run ends the wait; all are answered by then.
+      await clock.delay(dueMs - clock.elapsedMs(), this.#running.signal).catch(() => undefined)
+      if (this.#running.signal.aborted) break
+      const text = 'the aggregator did not acknowledge a batch in time'
+      this.#unanswered.rejectLate(clock.elapsedMs(), new RetryableError('PEER_TIMEOUT', text))
     }
+    this.#isWatching = false
   }
 
   #connection(): MqttOptions {
@@ -221,17 +230,28 @@ class MqttExporter implements Exporter {
   }
 }
 
-type Answer = PromiseWithResolvers<void>
+interface Answer extends PromiseWithResolvers<void> {
+  readonly dueMs: number
+}
 /** Made once: an abort without a reason makes an error, with its stack, each time. */
-const answered = new Error('answered')
+const ended = new Error('the run ended')
 
 /** Batches that were published and that no ack has named yet. */
 class Unanswered {
   readonly #streams = new Map<string, Map<number, Answer>>()
+  /** As they were published, and so as they are due. */
+  readonly #inOrder = new Set<Answer>()
   size = 0
 
-  expect({ header }: Batch): Answer {
-    const answer: Answer = Promise.withResolvers<void>()
+  /** When the first of them is late. */
+  get dueMs(): number | undefined {
+    for (const { dueMs } of this.#inOrder) return dueMs
+    return undefined
+  }
+
+  expect({ header }: Batch, dueMs: number): Answer {
+    const answer: Answer = { ...Promise.withResolvers<void>(), dueMs }
+    this.#inOrder.add(answer)
     const key = streamKey(header)
     let stream = this.#streams.get(key)
     if (!stream) this.#streams.set(key, (stream = new Map()))
@@ -244,6 +264,7 @@ class Unanswered {
   }
 
   forget({ header }: Batch, answer: Answer): void {
+    this.#inOrder.delete(answer)
     const key = streamKey(header)
     const stream = this.#streams.get(key)
     if (stream?.get(header.seq) !== answer) return
@@ -258,6 +279,14 @@ class Unanswered {
       for (const [seq, answer] of waiting ?? []) {
         if (seq <= through || beyond.some(([from, to]) => seq >= from && seq <= to)) answer.resolve()
       }
+    }
+  }
+
+  rejectLate(nowMs: number, error: Error): void {
+    for (const answer of this.#inOrder) {
+      if (answer.dueMs > nowMs) return
+      this.#inOrder.delete(answer)
+      answer.reject(error)
     }
   }
 

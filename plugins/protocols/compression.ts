@@ -53,10 +53,10 @@ export async function compress(bytes: Uint8Array, compression: Compression): Pro
 /** For batches of a few hundred KiB, where handing over to a thread costs more than the work. */
 export function compressSync(bytes: Uint8Array, compression: Compression): Uint8Array {
   if (compression === 'none') return bytes
-  // Room for what comes out, of which there is seldom more than what goes in.
+  // Room for what comes out, of which there is seldom more than what goes in; zstd makes its tables no larger either.
   const chunkSize = Math.min(usualChunk, Math.max(smallestChunk, bytes.length))
   return compression === 'zstd'
-    ? zstdCompressSync(bytes, { ...zstdOptions, chunkSize })
+    ? zstdCompressSync(bytes, { ...zstdOptions, chunkSize, pledgedSrcSize: bytes.length })
     : gzipSync(bytes, { ...gzipOptions, chunkSize })
 }
 

@@ -2,6 +2,8 @@
 // is the state of a virtual device.
 import { Readings } from '../../plugins/contract/index.ts'
 import type { Context, Emit, Records, SourceDefinition } from '../../plugins/contract/index.ts'
+import { unixNano } from '../clock.ts'
+import { stepMs } from '../model.ts'
 import type { Device } from '../model.ts'
 
 /** The virtual device that a collector runs on. */
@@ -32,20 +34,26 @@ export function simulate(real: SourceDefinition, simulated: Simulated, deviceOf:
     create: (config, context) => ({
       async run(emit, signal) {
         const device = deviceOf(context.device)
-        const intervalMs = intervalOf(config)
         const reader = simulated.open(device, context)
+        // Between two steps of physics nobody says anything.
+        const intervalMs = Math.max(intervalOf(config), reader.points ? 0 : stepMs)
         const resource = context.resource({ 'service.name': simulated.service })
         context.ready()
-        const read = () => {
+        const read = (atMs: number) => {
           if (device.state.power !== 'on') return
-          for (const records of takeReading(real, simulated, device, reader, resource, context)) {
+          const now = unixNano(device.epochMs + atMs + device.state.clock.offsetMs)
+          for (const records of takeReading(real, simulated, device, reader, resource, now)) {
             handOver(emit, records)
           }
         }
         // Sources of one device read together, those of a fleet do not.
-        const phase = device.random('phase').float()
-        await context.clock.delay(phase * Math.min(intervalMs, longestPhaseMs), signal).catch(() => undefined)
-        if (!signal.aborted) await context.clock.every(intervalMs, signal, read)
+        const phaseMs = device.random('phase').float() * Math.min(intervalMs, longestPhaseMs)
+        const { clock } = context
+        if (intervalMs >= stepMs) {
+          return device.beat.every(device.state.elapsedMs + phaseMs, intervalMs, signal, read)
+        }
+        await clock.delay(phaseMs, signal).catch(() => undefined)
+        if (!signal.aborted) await clock.every(intervalMs, signal, () => read(clock.elapsedMs()))
       },
     }),
   }
@@ -72,16 +80,15 @@ function takeReading(
   device: Device,
   reader: Reader,
   resource: Uint8Array,
-  context: Context,
+  now: bigint,
 ): Records[] {
-  const now = context.clock.nowUnixNano()
   const logs = reader.logs?.(now) ?? []
   if (!reader.points) return logs
   const upMs = device.state.elapsedMs - device.state.bootedAtMs
   const readings = new Readings({
     scope: { name: simulated.name },
     declared: real.emits,
-    device: context.device,
+    device: device.id,
     resource,
     timeUnixNano: now,
     ...(simulated.tellsStart === true && { startUnixNano: now - BigInt(Math.round(upMs)) * 1_000_000n }),

@@ -1,5 +1,6 @@
 // Virtual devices for tests of what moves and disturbs them: each in a world of its own, so that two of one seed are twins.
 import { kinds } from '../../simulator/kinds/index.ts'
+import { Beat } from '../../simulator/beat.ts'
 import type { Device, Kind } from '../../simulator/model.ts'
 import { createState, step, World } from '../../simulator/physics/index.ts'
 import { Random } from '../../simulator/random.ts'
@@ -32,6 +33,7 @@ export function makeDevice(
     epochMs,
     world,
     random,
+    beat: new Beat(),
   }
   return { ...origin, state: createState(origin) }
 }
