@@ -153,7 +153,7 @@ describe('the filter of the aggregator', () => {
       return parts.queries.logs({ where: [], limit: 10 }, new AbortController().signal)
     })
     const named = (rows: readonly LogRecordRow[]) =>
-      rows.map(({ id, body }) => `${id} ${String(body)}`).toSorted()
+      rows.map(({ id, body }) => `${id} ${JSON.stringify(body)}`).toSorted()
     expect(named(shown)).toEqual(named(records))
   }, 60_000)
 
