@@ -189,7 +189,7 @@ export function sealBatch(header: Header, signal: Signal, parts: readonly Uint8A
 
 /** The same of Records, without a copy where there is room for the header. */
 export function sealRecords(header: Header, { signal, bytes, headroom = 0 }: Records): Batch {
-  const head = encodeHeader(header)
+  const head = writeHeader(header)
   if (head.length > headroom) return { header, signal, bytes: Buffer.concat([head, bytes]) }
   const whole = Buffer.from(bytes.buffer, bytes.byteOffset - head.length, head.length + bytes.length)
   whole.set(head)
