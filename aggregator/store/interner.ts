@@ -1,13 +1,18 @@
 // Numbers for byte strings that come again and again (resources, services, series), found without making a
 // JavaScript string: open addressing, equal bytes decide. A salt tells equal bytes of several contexts apart.
 
+const nothing = new Uint8Array(0)
+
 export class ByteInterner {
+  /** Of what was looked at last: four bytes in one load, which plain access to the array has not. */
+  #seen: Uint8Array = nothing
+  #view: DataView = new DataView(nothing.buffer)
   #slots = new Int32Array(1024)
   #hashes = new Uint32Array(512)
   #offsets = new Uint32Array(513)
   #ids = new Uint32Array(512)
   #salts = new Uint32Array(512)
-  #slab = Buffer.allocUnsafeSlow(64 * 1024)
+  #slab = new DataView(new ArrayBuffer(64 * 1024))
   #count = 0
 
   get size(): number {
@@ -21,7 +26,8 @@ export class ByteInterner {
 
   /** The number that was set for these bytes, or -1. */
   find(bytes: Uint8Array, start: number, end: number, salt = 0): number {
-    const hash = hashOf(bytes, start, end, salt)
+    const view = this.#viewOf(bytes)
+    const hash = hashOf(view, start, end, salt)
     const mask = this.#slots.length - 1
     const length = end - start
     for (let slot = hash & mask; ; slot = (slot + 1) & mask) {
@@ -30,7 +36,7 @@ export class ByteInterner {
       if (this.#hashes[entry] !== hash || this.#salts[entry] !== salt) continue
       const offset = this.#offsets[entry] ?? 0
       if ((this.#offsets[entry + 1] ?? 0) - offset !== length) continue
-      if (sameBytes(this.#slab, offset, bytes, start, length)) return this.#ids[entry] ?? 0
+      if (sameBytes(this.#slab, offset, view, start, length)) return this.#ids[entry] ?? 0
     }
   }
 
@@ -40,22 +46,30 @@ export class ByteInterner {
     const entry = this.#count++
     const offset = this.#offsets[entry] ?? 0
     const length = end - start
-    if (offset + length > this.#slab.length) {
-      const grown = Buffer.allocUnsafeSlow(Math.max(this.#slab.length * 2, offset + length))
-      this.#slab.copy(grown, 0, 0, offset)
-      this.#slab = grown
+    if (offset + length > this.#slab.byteLength) {
+      const grown = new Uint8Array(Math.max(this.#slab.byteLength * 2, offset + length))
+      grown.set(new Uint8Array(this.#slab.buffer, 0, offset))
+      this.#slab = new DataView(grown.buffer)
     }
-    for (let index = 0; index < length; index++) this.#slab[offset + index] = bytes[start + index] ?? 0
+    new Uint8Array(this.#slab.buffer).set(bytes.subarray(start, end), offset)
     this.#offsets[entry + 1] = offset + length
     this.#ids[entry] = id
     this.#salts[entry] = salt
-    this.#hashes[entry] = hashOf(bytes, start, end, salt)
+    this.#hashes[entry] = hashOf(this.#viewOf(bytes), start, end, salt)
     this.#place(entry)
   }
 
   clear(): void {
     this.#slots.fill(0)
     this.#count = 0
+  }
+
+  #viewOf(bytes: Uint8Array): DataView {
+    if (bytes !== this.#seen) {
+      this.#seen = bytes
+      this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+    }
+    return this.#view
   }
 
   #place(entry: number): void {
@@ -83,25 +97,24 @@ function resized(array: Uint32Array<ArrayBuffer>, length: number): Uint32Array<A
 }
 
 /** Four bytes at a time: each multiplication waits for the one before it. */
-function hashOf(bytes: Uint8Array, start: number, end: number, salt: number): number {
+function hashOf(bytes: DataView, start: number, end: number, salt: number): number {
   let hash = 0x811c9dc5 ^ salt
   let at = start
   for (; at + 4 <= end; at += 4) {
-    const word =
-      (bytes[at] as number) |
-      ((bytes[at + 1] as number) << 8) |
-      ((bytes[at + 2] as number) << 16) |
-      ((bytes[at + 3] as number) << 24)
-    hash = Math.imul(hash ^ word, 0x9e3779b1)
+    hash = Math.imul(hash ^ bytes.getInt32(at, true), 0x9e3779b1)
     hash ^= hash >>> 15
   }
-  for (; at < end; at++) hash = Math.imul(hash ^ (bytes[at] as number), 0x01000193)
+  for (; at < end; at++) hash = Math.imul(hash ^ bytes.getUint8(at), 0x01000193)
   // The low bits are weak for keys that differ in their last byte only; the slots are chosen by them.
   hash ^= hash >>> 15
   return Math.imul(hash, 0x2c1b3c6d) >>> 0
 }
 
-function sameBytes(a: Uint8Array, aStart: number, b: Uint8Array, bStart: number, length: number): boolean {
-  for (let index = 0; index < length; index++) if (a[aStart + index] !== b[bStart + index]) return false
+function sameBytes(a: DataView, aStart: number, b: DataView, bStart: number, length: number): boolean {
+  let index = 0
+  for (; index + 4 <= length; index += 4) {
+    if (a.getInt32(aStart + index, true) !== b.getInt32(bStart + index, true)) return false
+  }
+  for (; index < length; index++) if (a.getUint8(aStart + index) !== b.getUint8(bStart + index)) return false
   return true
 }
