@@ -9,9 +9,10 @@ import process from 'node:process'
 import { classes, rank } from '../plugins/contract/index.ts'
 import type { Admission, Class, Clock, Log as Logger } from '../plugins/contract/index.ts'
 import { Bandwidth } from './bandwidth.ts'
-import { cpuSeconds, endedCpuSeconds, groupOf, pssBytes } from './footprint.ts'
+import { cpuSeconds, endedCpuSeconds, groupOf } from './footprint.ts'
 import { Heap } from './heap.ts'
 import type { Limits } from './limits.ts'
+import { Memory } from './memory.ts'
 import { Quotas } from './quota.ts'
 import { Shedding } from './shedding.ts'
 
@@ -26,9 +27,8 @@ const shedEveryMs = 250
 const bytesPerCpuSecond = 64e6
 /** Who has waited so long enters, one at a time: neither a sender nor a class may starve. */
 const longestWaitMs = 500
-/** From here on memory is short. */
-const memoryShare = 0.9
-const memoryEveryMs = 500
+/** However little comes in. */
+const memoryEveryMs = 100
 
 interface Waiter {
   readonly bytes: number
@@ -41,6 +41,7 @@ export interface BudgetOptions {
   logger: Logger
   /** Who asks V8 to collect; one for an ordinary collector where absent. */
   heap?: Heap
+  memory?: Memory
   /** CPU seconds of this process with all its threads. */
   ownCpuSeconds?: () => number
 }
@@ -57,6 +58,7 @@ export class Budget {
   readonly quotas: Quotas
   readonly bandwidth: Bandwidth
   readonly heap: Heap
+  readonly #memory: Memory
   readonly admission: Admission
   readonly #shedding = new Shedding()
   readonly #waiters: Waiter[][] = classes.map(() => [])
@@ -73,22 +75,20 @@ export class Budget {
   #sampledCpu = 0
   #groupMs = -Infinity
   #groupCpu = 0
-  #others: number[] = []
   #lastLetInMs = 0
-  #memoryBytes = 0
-  #memoryShort = 0
   /** Of the time since the last look at the shedding. */
   #load = { cpu: 0, ms: 0 }
   /** Seconds that emits have waited for the budget, summed. */
   slowedSeconds = 0
 
-  constructor({ clock, logger, heap, ownCpuSeconds }: BudgetOptions) {
+  constructor({ clock, logger, heap, memory, ownCpuSeconds }: BudgetOptions) {
     this.#clock = clock
     this.#logger = logger
     this.#ownCpuSeconds = ownCpuSeconds ?? ownCpu
     this.quotas = new Quotas(clock)
     this.bandwidth = new Bandwidth(clock)
     this.heap = heap ?? new Heap(clock)
+    this.#memory = memory ?? new Memory({ clock, heap: this.heap })
     this.admission = {
       shed: (name) => this.#shedding.part(name),
       onShed: (listener) => this.#shedding.onChange(listener),
@@ -113,12 +113,11 @@ export class Budget {
     this.#credit = (limits.cpu ?? 0) * burstSeconds
     this.#sampledMs = this.#clock.elapsedMs()
     this.#sampledCpu = this.#cpu(this.#sampledMs)
-    this.#memoryShort = 0
     this.#shedding.reset()
+    this.#memory.configure(limits.memory, limits.cpu)
     if (limits.cpu !== undefined || limits.memory !== undefined)
       void this.#clock.every(shedEveryMs, signal, () => this.#look())
-    if (limits.memory !== undefined)
-      void this.#clock.every(memoryEveryMs, signal, () => this.#weigh(limits.memory ?? Infinity))
+    if (limits.memory !== undefined) void this.#clock.every(memoryEveryMs, signal, () => this.#weigh())
     this.#admit()
   }
 
@@ -128,13 +127,18 @@ export class Budget {
     if (memory === undefined) return configured
     // The program itself takes most of a small limit; what is short goes to the disk earlier.
     const part = Math.max(memory / 16, memory / 2 - 64 * 1024 * 1024) / this.#exporters
-    return Math.min(configured, Math.max(1024 * 1024, part * (1 - this.#memoryShort / 2)))
+    return Math.min(configured, Math.max(1024 * 1024, part * (1 - this.#memory.short / 2)))
   }
 
   /** Records of so many bytes come in that can wait: undefined where they may at once, else what resolves when they may. */
   enter(name: Class, bytes: number): Promise<void> | undefined {
     this.heap.allocated(bytes)
-    if (this.#isStopped || (this.#limits.cpu === undefined && this.#memoryShort === 0)) return undefined
+    if (this.#isStopped) return undefined
+    this.#memory.look()
+    if (this.#limits.cpu === undefined && this.#memory.short === 0) {
+      this.#memory.letIn(bytes)
+      return undefined
+    }
     const nowMs = this.#clock.elapsedMs()
     this.#sample(nowMs)
     if ((this.#waiters[rank[name]]?.length ?? 0) === 0 && this.#mayEnter(name, nowMs, nowMs)) {
@@ -152,7 +156,10 @@ export class Budget {
   sheds(name: Class, bytes: number): boolean {
     this.heap.allocated(bytes)
     const part = this.#shedding.part(name)
-    return part > 0 && Math.random() < part
+    if (part > 0 && Math.random() < part) return true
+    this.#memory.letIn(bytes)
+    this.#shedding.shortOf(this.#memory.short)
+    return false
   }
 
   get waiting(): number {
@@ -163,7 +170,7 @@ export class Budget {
   used(): { name: 'memory' | 'cpu' | 'bandwidth'; share: number }[] {
     const { memory, cpu, bandwidth } = this.#limits
     const list: { name: 'memory' | 'cpu' | 'bandwidth'; share: number }[] = []
-    if (memory !== undefined) list.push({ name: 'memory', share: this.#memoryBytes / memory })
+    if (memory !== undefined) list.push({ name: 'memory', share: this.#memory.used / memory })
     if (cpu !== undefined) list.push({ name: 'cpu', share: 1 - this.#credit / (cpu * burstSeconds) })
     if (bandwidth !== undefined) list.push({ name: 'bandwidth', share: this.bandwidth.used })
     return list
@@ -184,7 +191,7 @@ export class Budget {
     // Waiting longer, the last resort is to go in turn: slowly, and whatever the account says.
     if (nowMs - sinceMs >= longestWaitMs && nowMs - this.#lastLetInMs >= longestWaitMs / 10) return true
     const worth = (classes.length - 1 - rank[name]) / (classes.length - 1)
-    if (this.#memoryShort > worth) return false
+    if (this.#memory.short > worth) return false
     const { cpu } = this.#limits
     if (cpu === undefined) return true
     return this.#credit - this.#ahead > -cpu * burstSeconds * worth
@@ -192,12 +199,14 @@ export class Budget {
 
   #letIn(bytes: number, nowMs: number): void {
     this.#ahead += bytes / bytesPerCpuSecond
+    this.#memory.letIn(bytes)
     this.#lastLetInMs = nowMs
   }
 
   #admit(): void {
     const nowMs = this.#clock.elapsedMs()
     this.#sample(nowMs)
+    this.#memory.look()
     for (const name of classes) {
       const queue = this.#waiters[rank[name]] ?? []
       let entered = 0
@@ -250,13 +259,18 @@ export class Budget {
   }
 
   #cpu(nowMs: number): number {
-    if (nowMs - this.#groupMs >= groupMs) {
-      this.#groupMs = nowMs
-      this.#others = groupOf(process.pid).slice(1)
-      const below = this.#others.reduce((sum, pid) => sum + cpuSeconds(pid), endedCpuSeconds(process.pid))
-      this.#groupCpu = Math.max(this.#groupCpu, below) // one that ended unseen is counted a moment later
-    }
+    this.#lookAround(nowMs)
     return this.#ownCpuSeconds() + this.#groupCpu
+  }
+
+  /** What we started, and what that uses. */
+  #lookAround(nowMs: number): void {
+    if (nowMs - this.#groupMs < groupMs) return
+    this.#groupMs = nowMs
+    const others = groupOf(process.pid).slice(1)
+    const below = others.reduce((sum, pid) => sum + cpuSeconds(pid), endedCpuSeconds(process.pid))
+    this.#groupCpu = Math.max(this.#groupCpu, below) // one that ended unseen is counted a moment later
+    this.#memory.others = others
   }
 
   /** How much of what cannot wait is shed. */
@@ -269,7 +283,7 @@ export class Budget {
     this.#load = { cpu: 0, ms: 0 }
     const account = cpu === undefined ? 1 : this.#credit / full
     const before = this.#shedding.level
-    this.#shedding.adjust(load, account, this.#memoryShort)
+    this.#shedding.adjust(load, account)
     if (before === 0 && this.#shedding.level > 0)
       this.#logger.warn('the budget is used up: records that cannot wait are dropped', {
         used: Object.fromEntries(this.used().map(({ name, share }) => [name, Math.round(share * 100) / 100])),
@@ -277,18 +291,9 @@ export class Budget {
     if (this.#waiting > 0) this.#admit()
   }
 
-  #weigh(limit: number): void {
-    const resident = process.memoryUsage.rss()
-    // Shared pages count in part only, and that is dear to find out: while there is room all the same, nobody asks.
-    const isNear = resident > limit * 0.7 || this.#others.length > 0
-    const measure = () =>
-      isNear
-        ? [process.pid, ...this.#others].reduce((sum, pid) => sum + pssBytes(pid), 0) || resident
-        : resident
-    let used = measure()
-    if (used > limit * 0.8 && this.heap.collect()) used = measure()
-    this.#memoryBytes = used
-    const short = (used / limit - memoryShare) / (1 - memoryShare)
-    this.#memoryShort = Math.max(0, Math.min(1, short))
+  #weigh(): void {
+    this.#lookAround(this.#clock.elapsedMs())
+    this.#memory.look()
+    this.#shedding.shortOf(this.#memory.short)
   }
 }

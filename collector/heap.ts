@@ -16,8 +16,8 @@ const parts = { young: 24, old: 14 }
 /** After a start, and then as often unless so much came in meanwhile that V8 looks by itself. */
 const tidyMs = { first: 15_000, every: 120_000 }
 const tidyBelow = 64 * MiB
-/** Collecting takes at most this part of the CPU that there is. */
-const mostTime = 0.1
+/** Collecting takes at most this part of the CPU that there is; more where others wait for it. */
+const mostTime = { near: 0.1, short: 0.3 }
 
 interface Collection {
   type: 'minor' | 'major'
@@ -47,8 +47,11 @@ export class Heap {
   readonly #mostGarbage: { readonly young: number; readonly old: number }
   #youngGarbage: number
   #oldGarbage: number
-  #notBeforeMs = 0
-  #mostTime = mostTime
+  /** The last collection of all. */
+  #collected = { endedMs: -Infinity, tookMs: 0 }
+  #cpu = 1
+  /** Nobody has taken back the room that young objects needed at the start. */
+  #isRoomy = true
   #trim: (() => void) | undefined
   #hasTrim = false
 
@@ -62,7 +65,7 @@ export class Heap {
 
   /** Limits of memory and CPU. */
   configure(limit: number | undefined, cpu: number | undefined): void {
-    this.#mostTime = mostTime * Math.min(1, cpu ?? 1)
+    this.#cpu = Math.min(1, cpu ?? 1)
     const memory = limit ?? Infinity
     this.#youngGarbage = Math.min(this.#mostGarbage.young, memory / parts.young)
     this.#oldGarbage = Math.min(this.#mostGarbage.old, memory / parts.old)
@@ -86,18 +89,16 @@ export class Heap {
     if (now - this.#young < this.#youngGarbage) return
     this.#run({ type: 'minor' })
     this.#young = process.memoryUsage().arrayBuffers
-    if (this.#young - this.#old >= this.#oldGarbage) this.collect()
+    if (this.#young - this.#old >= this.#oldGarbage) this.collect('near')
   }
 
   /** All garbage now, unless that was done a moment ago; what is free goes back to the system. */
-  collect(flavor?: Collection['flavor']): boolean {
+  collect(need: keyof typeof mostTime): boolean {
     const nowMs = this.#clock.elapsedMs()
-    if (nowMs < this.#notBeforeMs) return false
-    this.#run({ type: 'major', ...(flavor && { flavor }) })
-    this.#trim?.()
-    const tookMs = this.#clock.elapsedMs() - nowMs
-    this.#notBeforeMs = nowMs + tookMs + tookMs / this.#mostTime
-    this.#old = this.#young = process.memoryUsage().arrayBuffers
+    const { endedMs, tookMs } = this.#collected
+    if (nowMs - endedMs < tookMs / (mostTime[need] * this.#cpu)) return false
+    this.#collectAll(this.#isRoomy)
+    this.#isRoomy = false
     return true
   }
 
@@ -112,9 +113,18 @@ export class Heap {
       return
     }
     await this.#clock.every(tidyMs.every, signal, () => {
-      if (this.#sinceTidy < tidyBelow) this.collect('last-resort')
+      if (this.#sinceTidy < tidyBelow) this.#collectAll(true)
       this.#sinceTidy = 0
     })
+  }
+
+  #collectAll(withRoom: boolean): void {
+    const beganMs = this.#clock.elapsedMs()
+    this.#run({ type: 'major', ...(withRoom && { flavor: 'last-resort' }) })
+    this.#trim?.()
+    const endedMs = this.#clock.elapsedMs()
+    this.#collected = { endedMs, tookMs: endedMs - beganMs }
+    this.#old = this.#young = process.memoryUsage().arrayBuffers
   }
 
   #run(collection: Collection): void {

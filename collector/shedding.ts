@@ -17,6 +17,7 @@ export class Shedding {
   /** 0 sheds nothing, 1 all of `log`, 1.5 half of `resource` besides, up to the number of classes. */
   level = 0
   #ofLoad = 0
+  #ofMemory = 0
 
   /** Of a class, the part that is dropped. */
   part(name: Class): number {
@@ -30,10 +31,10 @@ export class Shedding {
   }
 
   /**
-   * One step, from what was used of what may be used (1 for all), how full the account is (1 full, 0 empty, below that
-   * in debt), and how short memory is (0 to 1).
+   * One step, from what was used of what may be used (1 for all), and how full the account is (1 full, 0 empty, below
+   * that in debt).
    */
-  adjust(load: number, account: number, memoryShort: number): void {
+  adjust(load: number, account: number): void {
     // A burst is what the account is for.
     const target = account > 0.5 ? 4 : account > 0 ? 1 + account / 5 : Math.max(leastTarget, 1 + account / 20)
     const ratio = target / Math.max(load, 0.001)
@@ -44,18 +45,23 @@ export class Shedding {
       level = kept < leastKept && ratio < 0.9 ? 1 + slowlyMore : 1 - Math.max(leastKept, kept)
     }
     this.#ofLoad = Math.max(0, Math.min(classes.length, level))
-    // Memory follows at once what is let in, so it needs no memory of its own.
-    this.#set(Math.max(this.#ofLoad, memoryShort * classes.length))
+    this.#set()
+  }
+
+  /** How short memory is, 0 to 1: it follows at once what is let in, so there are no steps. */
+  shortOf(memory: number): void {
+    this.#ofMemory = memory * classes.length
+    this.#set()
   }
 
   /** Sheds nothing until it is adjusted again. */
   reset(): void {
-    this.#ofLoad = 0
-    this.#set(0)
+    this.#ofLoad = this.#ofMemory = 0
+    this.#set()
   }
 
-  #set(level: number): void {
-    const bounded = Math.max(0, Math.min(classes.length, level))
+  #set(): void {
+    const bounded = Math.min(classes.length, Math.max(this.#ofLoad, this.#ofMemory))
     if (bounded === this.level) return
     this.level = bounded
     for (const listener of this.#listeners) listener()

@@ -250,7 +250,8 @@ describe('a subscriber to which records are pushed', () => {
     expect(idsOf(raw.given[0]?.body ?? Buffer.of())).toEqual(ids)
     expect(idsOf(filtered.given[0]?.body ?? Buffer.of())).toEqual(ids.filter((id) => id % 2 === 1))
     expect(it.meter('errors').in).toBe(0)
-    expect(it.meter('all')).toMatchObject({ in: 6, out: 6, missed: 0 })
+    // Counted when the answer is back.
+    await vi.waitFor(() => expect(it.meter('all')).toMatchObject({ in: 6, out: 6, missed: 0 }), 30_000)
   })
 
   test('that does not answer keeps nobody waiting; it gets the newest, and is told what it missed', async () => {

@@ -1,7 +1,14 @@
 // Limits of a collector under five times what they let in: they hold for the whole process group, what is precious
 // arrives whole, and every record is stored or counted. `npm run soak budget` is the same for two minutes.
 import { describe, expect, onTestFinished, test } from 'vitest'
-import { budgetConfiguration, budgetLimits, budgetRun } from '../support/budget-run.ts'
+import {
+  budgetConfiguration,
+  budgetLimits,
+  budgetRun,
+  memoryConfiguration,
+  memoryLimit,
+  memoryRun,
+} from '../support/budget-run.ts'
 import { fleetOf } from '../support/fleet.ts'
 
 const portOffset = 20_100
@@ -29,3 +36,23 @@ describe('a collector that is offered five times what its limits let in', () => 
     expect(ledger.dropped.budget).toBeGreaterThan(0)
   }, 300_000)
 })
+
+test('a flood over TCP that nothing but a limit of memory slows never takes the collector beyond it', async () => {
+  const fleet = fleetOf({ portOffset, collector: memoryConfiguration(portOffset), onTestFinished })
+  await fleet.startBoth()
+  const { sent, pssMiB, ledger } = await memoryRun(fleet, 5)
+  process.stdout.write(`${JSON.stringify({ pssMiB, sent, produced: ledger.produced })}\n`)
+  expect(pssMiB * 2 ** 20).toBeLessThan(memoryLimit)
+  const { produced, stored } = ledger.streams
+    .filter(({ class: name }) => name === 'log')
+    .reduce((sum, one) => ({ produced: sum.produced + one.produced, stored: sum.stored + one.stored }), {
+      produced: 0,
+      stored: 0,
+    })
+  // What can wait waits: nothing is dropped.
+  expect({ produced, stored, balanced: ledger.balanced }).toEqual({
+    produced: sent,
+    stored: sent,
+    balanced: true,
+  })
+}, 300_000)

@@ -1,10 +1,18 @@
 // `npm run soak [-- NAME]`: the long forms of tests that `npm test` runs short. Prints what it found; fails like a test.
 import process from 'node:process'
 import { parseArgs } from 'node:util'
-import { budgetConfiguration, budgetLimits, budgetRun } from '../support/budget-run.ts'
+import {
+  budgetConfiguration,
+  budgetLimits,
+  budgetRun,
+  memoryConfiguration,
+  memoryLimit,
+  memoryRun,
+} from '../support/budget-run.ts'
 import { fleetOf } from '../support/fleet.ts'
 import { killRun } from '../support/kill-run.ts'
 import { soakFleet } from './fleet.ts'
+import type { Fleet } from '../support/fleet.ts'
 import type { KillRun } from '../support/kill-run.ts'
 
 const [first = 'kill', ...rest] = process.argv.slice(2)
@@ -22,21 +30,33 @@ const { values, positionals } = parseArgs({
   },
 })
 
+const budgetOffset = 20_100
+
 const ways: KillRun['under'][] =
   values.under === 'up' ? ['up'] : values.under === 'alone' ? ['alone'] : ['up', 'alone']
 const [name = 'kill'] = positionals
-if (name === 'budget') await soakBudget(Number(values.seconds))
-else if (name === 'kill') await soakKills()
+if (name === 'budget') {
+  await soakBudget(Number(values.seconds))
+  await soakMemory(Number(values.seconds))
+} else if (name === 'kill') await soakKills()
 else throw new Error(`there is no soak ${name}; there are kill, budget and fleet`)
 
-/** Limits under five times what they let in. */
-async function soakBudget(seconds: number): Promise<void> {
-  const portOffset = 20_100
+/** A collector and an aggregator of their own, for as long as `run` takes. */
+async function withFleet(collector: string, run: (fleet: Fleet) => Promise<void>): Promise<void> {
   const ends: (() => Promise<void>)[] = []
   const onTestFinished = (end: () => Promise<void>) => void ends.push(end)
-  const fleet = fleetOf({ portOffset, collector: budgetConfiguration(portOffset), onTestFinished })
+  const fleet = fleetOf({ portOffset: budgetOffset, collector, onTestFinished })
   try {
     await fleet.startBoth()
+    await run(fleet)
+  } finally {
+    for (const end of ends) await end()
+  }
+}
+
+/** Limits under five times what they let in. */
+function soakBudget(seconds: number): Promise<void> {
+  return withFleet(budgetConfiguration(budgetOffset), async (fleet) => {
     const { ledger, ...figures } = await budgetRun(fleet, seconds)
     const { balanced, dropped, produced, stored } = ledger
     process.stdout.write(`${JSON.stringify({ ...figures, produced, stored, dropped, balanced })}\n`)
@@ -48,9 +68,18 @@ async function soakBudget(seconds: number): Promise<void> {
     )
     if (!balanced || !isWithin || precious.some((stream) => stream.stored < stream.produced))
       process.exitCode = 1
-  } finally {
-    for (const end of ends) await end()
-  }
+  })
+}
+
+/** A limit of memory alone, under all that a sender has. */
+function soakMemory(seconds: number): Promise<void> {
+  return withFleet(memoryConfiguration(budgetOffset), async (fleet) => {
+    const { ledger, ...figures } = await memoryRun(fleet, seconds)
+    const { balanced, dropped, produced, stored } = ledger
+    process.stdout.write(`${JSON.stringify({ ...figures, produced, stored, dropped, balanced })}\n`)
+    const isWhole = balanced && stored === produced && produced >= figures.sent
+    if (!isWhole || figures.pssMiB * 2 ** 20 >= memoryLimit) process.exitCode = 1
+  })
 }
 
 async function soakKills(): Promise<void> {

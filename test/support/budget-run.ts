@@ -1,4 +1,5 @@
-// A collector under limits, with five times what it sustains coming in: what it used meanwhile, and what its account says.
+// A collector under limits, with five times what it sustains coming in, or all that a sender has: what it used
+// meanwhile, and what its account says.
 // For the test of `npm test` and for the two minutes of `npm run soak budget`.
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -21,6 +22,16 @@ sources:
   precious: { type: otlp }
 exporters: { aggregator: { type: mqtt } }
 pipelines: { all: { sources: [datagrams, lines, precious], exporters: [aggregator] } }
+`
+
+/** Memory alone: nothing slows a flood but the room that there is. */
+export const memoryLimit = 140 * MiB
+
+export const memoryConfiguration = (portOffset: number): string => `
+limits: { memory: ${memoryLimit / MiB}MiB }
+sources: { lines: { type: syslog, tcp: '127.0.0.1:${5515 + portOffset}' } }
+exporters: { aggregator: { type: mqtt } }
+pipelines: { all: { sources: [lines], exporters: [aggregator] } }
 `
 
 export interface BudgetRun {
@@ -46,7 +57,7 @@ function watch(pid: number) {
       groupOf(pid).reduce((sum, one) => sum + pssBytes(one), 0),
     )
   }
-  const timer = setInterval(look, 250)
+  const timer = setInterval(look, 100)
   return () => {
     clearInterval(timer)
     look()
@@ -55,10 +66,10 @@ function watch(pid: number) {
   }
 }
 
-/** Datagrams at a rate, from a process of its own: how many it sent. */
-async function flood(port: number, rate: number, seconds: number): Promise<number> {
-  const file = resolve(import.meta.dirname, 'flood-program.ts')
-  const child = spawn(process.execPath, [file, String(port), String(Math.round(rate)), String(seconds)], {
+/** A program beside this one that floods the collector: how many records it sent. */
+async function flood(program: string, ...words: number[]): Promise<number> {
+  const file = resolve(import.meta.dirname, program)
+  const child = spawn(process.execPath, [file, ...words.map((word) => String(Math.round(word)))], {
     stdio: ['ignore', 'pipe', 'inherit'],
   })
   let text = ''
@@ -66,6 +77,19 @@ async function flood(port: number, rate: number, seconds: number): Promise<numbe
   const [code] = (await once(child, 'close')) as [number | null]
   if (code !== 0) throw new Error(`the flood ended with ${code}`)
   return Number(text)
+}
+
+/** Datagrams at a rate. */
+const floodDatagrams = (port: number, rate: number, seconds: number): Promise<number> =>
+  flood('flood-program.ts', port, rate, seconds)
+
+/** As much as the collector takes, over TCP: the most memory that it had in any sample, and the account. */
+export async function memoryRun(fleet: Fleet, seconds: number) {
+  const used = watch(fleet.pid('collector'))
+  const sent = await flood('stream-flood-program.ts', 5515 + fleet.portOffset, seconds, 4)
+  const { pssMiB } = used()
+  const ledger = await fleet.settled(120, ({ produced }) => produced >= sent)
+  return { sent, pssMiB, ledger }
 }
 
 /** Events over OTLP, each until it is acknowledged; and lines of severity error over TCP, which waits. */
@@ -112,14 +136,14 @@ export async function budgetRun(fleet: Fleet, seconds: number): Promise<BudgetRu
   const { portOffset } = fleet
   const port = 5514 + portOffset
   // Code is compiled, and the account settles.
-  const warm = await flood(port, 20_000, 6)
+  const warm = await floodDatagrams(port, 20_000, 6)
   const before = { taken: await takenBy(portOffset), ms: performance.now() }
-  const more = await flood(port, 20_000, 6)
+  const more = await floodDatagrams(port, 20_000, 6)
   const sustained = ((await takenBy(portOffset)) - before.taken) / ((performance.now() - before.ms) / 1000)
   const offered = Math.max(1000, sustained * 5)
   const used = watch(fleet.pid('collector'))
   const [datagrams, precious] = await Promise.all([
-    flood(port, offered, seconds),
+    floodDatagrams(port, offered, seconds),
     sendPrecious(portOffset, seconds),
   ])
   const { cpu, pssMiB } = used()

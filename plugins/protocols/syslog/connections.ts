@@ -1,8 +1,9 @@
 // Connections of stream listeners (TCP, TLS, Unix): each has its own framing, waits when too much of it is not
-// acknowledged yet, and loses no line when either side closes.
+// acknowledged yet, and loses no line when either side closes. What is read is worked off in the same turn, and while the
+// intake has no room nobody reads: nothing piles up between the kernel and the intake, however many connections there are.
 import type { Server, Socket } from 'node:net'
 import { messageOf } from '../../contract/errors.ts'
-import type { Admission, Clock, Log } from '../../contract/define.ts'
+import type { Admission, Clock, Log, SenderQuota } from '../../contract/define.ts'
 import { holdBack } from '../quota.ts'
 import { encodeAttribute } from './attributes.ts'
 import { Framer } from './framing.ts'
@@ -31,15 +32,57 @@ const mostPending = 64
 const quietMs = 100
 const stopMs = 2000
 
+/** Connections that are read from again at one time: together they may bring more than there is room for. */
+const mostAtOnce = 16
+
 interface Connection {
   readonly socket: Socket
+  readonly sender: SenderQuota
+  readonly framer: Framer
+  /** Turns whose lines are not acknowledged. */
+  readonly pending: Set<Promise<void>>
+  /** Frames of the chunk at hand. */
+  lines: number
+  /** It is we who do not read. */
   waiting: boolean
+}
+
+// A stream that is paused reads on until its buffer is full, 64 KiB of each connection, and Node has no public way to
+// stop that: so the handle below is told as well, where there is one.
+interface Reading {
+  reading: boolean
+  readStart?: () => number
+  readStop?: () => number
+}
+const handleOf = (socket: Socket): Reading | null | undefined =>
+  (socket as { _handle?: Reading | null })._handle // it is not in the types
+
+function stopReading(socket: Socket): void {
+  socket.pause()
+  const handle = handleOf(socket)
+  if (!handle?.readStop || !handle.reading) return
+  handle.reading = false
+  handle.readStop()
+}
+
+function startReading(socket: Socket): void {
+  const handle = handleOf(socket)
+  if (handle?.readStart && !handle.reading) {
+    handle.reading = true
+    handle.readStart()
+  }
+  socket.resume()
 }
 
 export class Connections {
   readonly #options: ConnectionOptions
   readonly #servers: Server[] = []
   readonly #open = new Set<Connection>()
+  /** Those that are read from. */
+  readonly #reading = new Set<Connection>()
+  /** Those that are to be read from again, in turn. */
+  #turns: (() => void)[] = []
+  #givesTurns = false
   /** Those that have not finished their handshake count too. */
   readonly #sockets = new Set<Socket>()
   readonly #readers = new Set<Promise<void>>()
@@ -99,21 +142,9 @@ export class Connections {
   }
 
   async #read(socket: Socket, local: boolean): Promise<void> {
-    const { intake, maxLength, idleMs, log, clock, admission, processOf, kernelEvents } = this.#options
+    const { intake, idleMs, log } = this.#options
     const peer = socket.remoteAddress
-    const origin = {
-      local,
-      peer: peer === undefined ? peer : encodeAttribute('network.peer.address', peer),
-      kernelEvents: makesKernelEvents(kernelEvents, peer),
-    }
-    const named = peer === undefined && admission.hasQuota() ? await processOf(socket) : peer
-    const sender = admission.sender(named ?? 'unix')
-    let lines = 0
-    const framer = new Framer(maxLength, (bytes, start, end, valid, truncated) => {
-      lines++
-      intake.take(bytes, start, end, origin, valid, truncated)
-    })
-    const connection: Connection = { socket, waiting: false }
+    const connection = await this.#connection(socket, local)
     this.#open.add(connection)
     socket.setTimeout(this.#stopping ? quietMs : idleMs)
     socket.on('timeout', () => {
@@ -121,30 +152,94 @@ export class Connections {
       if (!connection.waiting) socket.destroy()
       else socket.setTimeout(this.#stopping ? quietMs : idleMs)
     })
-    const pending = new Set<Promise<void>>()
-    try {
-      for await (const chunk of socket as AsyncIterable<Buffer>) {
-        connection.waiting = true
-        if (pending.size >= mostPending) await Promise.race(pending)
-        while (!intake.hasRoom) await intake.room()
-        // Beyond its quota a sender is read from later.
-        if (sender.owedMs > 0) await holdBack(sender, clock, this.#stopped.signal)
-        connection.waiting = false
-        lines = 0
-        framer.push(chunk)
-        if (admission.senderBy() === 'address') sender.charge(lines, chunk.length)
-        const safe = intake.flushed()
-        pending.add(safe)
-        void safe.then(() => pending.delete(safe))
-      }
-    } catch (error) {
-      // Reset by the peer, or closed by us for its silence: what it sent stands.
-      log.debug('connection ended', { peer, reason: messageOf(error) })
-    } finally {
-      framer.end()
-      this.#open.delete(connection)
-      socket.destroy()
-      await intake.flushed()
+    // Reset by the peer, or closed by us for its silence: what it sent stands.
+    socket.on('error', (error) => log.debug('connection ended', { peer, reason: messageOf(error) }))
+    const { promise: ended, resolve: end } = Promise.withResolvers<void>()
+    socket.on('end', end)
+    socket.on('close', end)
+    if (socket.destroyed) end()
+    socket.on('data', (chunk: Buffer) => this.#take(connection, chunk))
+    if (!intake.hasRoom || connection.sender.owedMs > 0) this.#hold(connection)
+    else this.#reading.add(connection)
+    await ended
+    connection.framer.end()
+    this.#open.delete(connection)
+    this.#reading.delete(connection)
+    socket.destroy()
+    await intake.flushed()
+  }
+
+  async #connection(socket: Socket, local: boolean): Promise<Connection> {
+    const { intake, maxLength, admission, processOf, kernelEvents } = this.#options
+    const peer = socket.remoteAddress
+    const origin = {
+      local,
+      peer: peer === undefined ? peer : encodeAttribute('network.peer.address', peer),
+      kernelEvents: makesKernelEvents(kernelEvents, peer),
     }
+    const named = peer === undefined && admission.hasQuota() ? await processOf(socket) : peer
+    const connection: Connection = {
+      socket,
+      sender: admission.sender(named ?? 'unix'),
+      framer: new Framer(maxLength, (bytes, start, end, valid, truncated) => {
+        connection.lines++
+        intake.take(bytes, start, end, origin, valid, truncated)
+      }),
+      pending: new Set(),
+      lines: 0,
+      waiting: false,
+    }
+    return connection
+  }
+
+  #take(connection: Connection, chunk: Buffer): void {
+    const { intake, admission } = this.#options
+    const { framer, sender, pending } = connection
+    connection.lines = 0
+    framer.push(chunk)
+    if (admission.senderBy() === 'address') sender.charge(connection.lines, chunk.length)
+    const safe = intake.flushed()
+    pending.add(safe)
+    void safe.then(() => pending.delete(safe))
+    if (!intake.hasRoom) for (const one of this.#reading) this.#hold(one)
+    else if (pending.size >= mostPending || sender.owedMs > 0) this.#hold(connection)
+  }
+
+  /** Reads no more from it, until there is room and it is not beyond its quota. */
+  #hold(connection: Connection): void {
+    this.#reading.delete(connection)
+    connection.waiting = true
+    stopReading(connection.socket)
+    void this.#readAgain(connection)
+  }
+
+  async #readAgain(connection: Connection): Promise<void> {
+    const { socket, pending, sender } = connection
+    if (pending.size >= mostPending) await Promise.race(pending)
+    if (sender.owedMs > 0) await holdBack(sender, this.#options.clock, this.#stopped.signal)
+    await this.#turn()
+    if (socket.destroyed) return
+    connection.waiting = false
+    this.#reading.add(connection)
+    startReading(socket)
+  }
+
+  /** Whose turn it is once there is room: in the order in which they asked. */
+  #turn(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#turns.push(resolve)
+      if (!this.#givesTurns) void this.#giveTurns()
+    })
+  }
+
+  async #giveTurns(): Promise<void> {
+    this.#givesTurns = true
+    while (this.#turns.length > 0) {
+      await this.#options.intake.room()
+      for (const go of this.#turns.splice(0, mostAtOnce)) go()
+      // What those have sent is here then.
+      await new Promise(setImmediate)
+    }
+    this.#givesTurns = false
   }
 }

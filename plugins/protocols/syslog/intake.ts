@@ -21,7 +21,8 @@ export interface IntakeOptions extends SyslogOptions {
   dropped(name: Class, reason: DropReason, count: number): void
 }
 
-const mostOutstanding = 256
+/** Emits that are not answered; what a chunk brings besides, whoever looks after it only, are a few. */
+const mostOutstanding = 240
 /** Where others no longer find room, errors still do. */
 const roomForOthers = 0.75
 
