@@ -17,6 +17,7 @@ const cellsOf = (table: string): string[][] =>
 describe('the sizing model', () => {
   test.each([50, 50_000])('stands in the README worked for %s DPUs', (devices) => {
     const readme = readFileSync(join(root, 'deploy/README.md'), 'utf8')
+    expect(readme).toMatch(/^# From one machine to fifty thousand DPUs\n/)
     const written = cellsOf(readme).map((row) => row.join('|'))
     for (const row of cellsOf(sizingTable({ devices, ...typical }))) expect(written).toContain(row.join('|'))
   })
