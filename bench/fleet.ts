@@ -22,7 +22,7 @@ const intervalSeconds = 10
 const recordsInReading = 200
 /** So many devices start in a second; then their first inventory is due, and what was late is made up for. */
 const startsPerSecond = 100
-const settleSeconds = 20
+const settleSeconds = 12
 /** Above and below the middle. */
 const flatWithin = 0.2
 
