@@ -1,7 +1,8 @@
 // Readings of `hwmon` on a virtual device: its sensors with their limits and alarms.
 import type { Attributes } from '../../plugins/contract/index.ts'
-import type { Device, SensorKind } from '../model.ts'
+import type { SensorKind } from '../model.ts'
 import { readSensor } from '../physics/index.ts'
+import { ofKind } from './simulated.ts'
 import type { Simulated } from './simulated.ts'
 
 const metrics: Readonly<Record<SensorKind['kind'], { value: string; limit: string; type: string }>> = {
@@ -48,7 +49,7 @@ interface Sensor {
 /** Regulators have no registers for them. */
 const hasLimits = ({ kind }: SensorKind): boolean => kind !== 'voltage'
 
-function sensorsOf({ kind }: Device): Sensor[] {
+const sensorsOf = ofKind((kind): readonly Sensor[] => {
   const sorted = kind.sensors.toSorted((a, b) => order.indexOf(a.kind) - order.indexOf(b.kind))
   return sorted.map((sensor) => {
     const about = {
@@ -65,7 +66,7 @@ function sensorsOf({ kind }: Device): Sensor[] {
     })
     return { kind: sensor, about, limits, states: states.map((state) => ({ ...about, 'hw.state': state })) }
   })
-}
+})
 
 function stateOf(limits: readonly Limit[], value: number): (typeof states)[number] {
   const beyond = limits.filter(({ isLow, value: limit }) => (isLow ? value <= limit : value >= limit))
@@ -76,7 +77,7 @@ export const hwmon: Simulated = {
   name: 'hwmon',
   service: 'dpulse',
   open(device) {
-    const sensors = sensorsOf(device)
+    const sensors = sensorsOf(device.kind)
     const meter = sensors.find(({ kind }) => kind.kind === 'power')
     return {
       points(readings) {

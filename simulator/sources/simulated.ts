@@ -4,7 +4,7 @@ import { Readings } from '../../plugins/contract/index.ts'
 import type { Context, Emit, Records, SourceDefinition } from '../../plugins/contract/index.ts'
 import { unixNano } from '../clock.ts'
 import { stepMs } from '../model.ts'
-import type { Device } from '../model.ts'
+import type { Device, Kind } from '../model.ts'
 
 /** The virtual device that a collector runs on. */
 export type DeviceOf = (name: string) => Device
@@ -25,6 +25,16 @@ export interface Simulated {
   /** Whether its counters begin to count at the boot of the device and say so. */
   readonly tellsStart?: boolean
   open(device: Device, context: Context): Reader
+}
+
+/** Made once for all devices of a kind: of thousands, what they have in common is near when it is read. */
+export function ofKind<T>(make: (kind: Kind) => T): (kind: Kind) => T {
+  const known = new WeakMap<Kind, { made: T }>()
+  return (kind) => {
+    let one = known.get(kind)
+    if (!one) known.set(kind, (one = { made: make(kind) }))
+    return one.made
+  }
 }
 
 /** The plugin with a simulated reader in the place of its own. */

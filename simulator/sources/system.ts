@@ -2,6 +2,7 @@
 import type { Attributes, Readings } from '../../plugins/contract/index.ts'
 import { cpuModes } from '../../plugins/protocols/proc.ts'
 import type { Device } from '../model.ts'
+import { ofKind } from './simulated.ts'
 import type { Simulated } from './simulated.ts'
 
 type Mode = (typeof cpuModes)[number]
@@ -167,6 +168,16 @@ function addNetwork(
 
 const driveName = (index: number): string => `nvme${index}n1`
 
+const drivesOf = ofKind(({ storage }) =>
+  storage.map((_, index) => bothWays('system.device', driveName(index), 'disk.io.direction', diskWays)),
+)
+const portsOf = ofKind(({ ports }) =>
+  ports.map(({ name }) => ({
+    io: bothWays('network.interface.name', name, 'network.io.direction', networkWays),
+    packets: bothWays('system.device', name, 'network.io.direction', networkWays),
+  })),
+)
+
 export const system: Simulated = {
   name: 'system',
   service: 'dpulse',
@@ -174,13 +185,8 @@ export const system: Simulated = {
   open(device) {
     const { kind, state } = device
     const processors = new Processors(device)
-    const drives = kind.storage.map((_, index) =>
-      bothWays('system.device', driveName(index), 'disk.io.direction', diskWays),
-    )
-    const ports = kind.ports.map(({ name }) => ({
-      io: bothWays('network.interface.name', name, 'network.io.direction', networkWays),
-      packets: bothWays('system.device', name, 'network.io.direction', networkWays),
-    }))
+    const drives = drivesOf(kind)
+    const ports = portsOf(kind)
     return {
       points(readings) {
         processors.advance()
