@@ -45,7 +45,7 @@ const garbage = { young: 64 * MiB, old: 256 * MiB }
  */
 const heapFlags = [
   '--external-memory-accounted-in-global-limit',
-  '--heap-growing-percent=100',
+  '--heap-growing-percent=150',
   '--no-concurrent-marking',
 ]
 
