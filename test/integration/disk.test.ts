@@ -1,7 +1,16 @@
 // Too little disk: a limit that a flood exceeds many times, and file systems that really are full. Nothing acknowledged
 // is lost, errors have names, and all goes on when there is room.
 import { spawnSync } from 'node:child_process'
-import { closeSync, mkdtempSync, openSync, readdirSync, rmSync, statSync, writeSync } from 'node:fs'
+import {
+  closeSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
@@ -59,6 +68,58 @@ describe('--max-disk', () => {
     expect(ledger).toMatchObject({ balanced: true, unknown: 0, dropped: {} })
     expect(up.output()).toContain('the store is at its limit')
   }, 90_000)
+})
+
+describe('limits.disk of a collector', () => {
+  test('holds while no aggregator is there: a sender that can wait waits, and loses nothing', async () => {
+    const portOffset = 9600
+    const limit = 8 * MiB
+    const fleet = fleetOf({ portOffset, onTestFinished })
+    const config = join(fleet.data, 'limited.yaml')
+    writeFileSync(
+      config,
+      `limits: { disk: ${limit / MiB}MiB }
+sources: { lines: { type: syslog, tcp: '127.0.0.1:${5514 + portOffset}' } }
+exporters: { fleet: { type: mqtt, urls: ['mqtt://127.0.0.1:${1883 + portOffset}'] } }
+pipelines: { all: { sources: [lines], exporters: [fleet] } }
+`,
+    )
+    const collector = startProgram('collector', {
+      data: fleet.data,
+      portOffset,
+      arguments: ['--config', config],
+    })
+    onTestFinished(() => collector.stop())
+    const ask = async () => (await fetch(`http://127.0.0.1:${8601 + portOffset}/api/ledger`)).json()
+    await eventually('it answers', 30, ask)
+    let most = 0
+    const watch = setInterval(() => (most = Math.max(most, occupied(join(fleet.data, 'collector')))), 100)
+    onTestFinished(() => clearInterval(watch))
+    const lines = 300_000
+    let given = 0
+    const flood = (function* () {
+      for (; given < lines; given += 1000) yield randomLines(given, 1000)
+    })()
+    const sent = sendOverTcp(5514 + portOffset, flood)
+    let before = { given: 0, sinceMs: performance.now() }
+    await eventually('the sender waits', 120, () => {
+      if (given > before.given) before = { given, sinceMs: performance.now() }
+      return given > 0 && performance.now() - before.sinceMs > 5000
+    })
+    expect(given).toBeLessThan(lines)
+    expect(most).toBeGreaterThan(limit / 2)
+    const aggregator = startProgram('aggregator', { data: fleet.data, portOffset })
+    onTestFinished(() => aggregator.stop())
+    await sent
+    const ledger = await eventually('a ledger that is settled', 120, async () => {
+      const found = await ledgerOf(portOffset)
+      return found.inFlight === 0 && found.produced >= lines && found
+    })
+    clearInterval(watch)
+    process.stdout.write(`at most ${(most / MiB).toFixed(1)} MiB of ${limit / MiB}\n`)
+    expect(most).toBeLessThan(limit)
+    expect(ledger).toMatchObject({ balanced: true, unknown: 0, dropped: {} })
+  }, 300_000)
 })
 
 /** A file system of its own, in memory; undefined where this user may not mount. */
