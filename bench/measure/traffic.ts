@@ -145,7 +145,7 @@ export async function postRequests(
           answer.statusCode === 200 ? resolve() : reject(new Error(`OTLP answers ${answer.statusCode}`)),
         )
       })
-      sent.once('error', reject)
+      sent.on('error', reject)
       sent.end(body)
     })
   try {
