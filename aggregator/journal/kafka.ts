@@ -66,6 +66,7 @@ export async function openKafkaJournal(options: KafkaJournalOptions): Promise<Jo
     log,
   })
   open.defer(() => tables.close())
+  await keepPartitions(tables, prefix, partitions)
   await patiently(options, () => Promise.all([senders.connect(), marks.look()]))
   const stopping = new AbortController()
   const watching = marks.run(stopping.signal)
@@ -155,4 +156,22 @@ function savedPosition(tables: KafkaTables): Position {
     else for (const topic of Object.values(signalTopics)) all[positionKey(topic, partition)] = 0
   }
   return all
+}
+
+const partitionsKey = 'journal/partitions'
+
+/**
+ * What is known of a device lies in the partition that it had. @throws PermanentError CONFIG_INVALID where somebody gave
+ * the topics another number of them since they were first used.
+ */
+async function keepPartitions(tables: KafkaTables, prefix: string, partitions: number): Promise<void> {
+  const table = tables.table('dpulse_registry')
+  const known = table.get(partitionsKey)
+  if (!known) return table.set(partitionsKey, Buffer.from(String(partitions)))
+  const first = Number(Buffer.from(known).toString())
+  if (first === partitions) return
+  const what = `the topics ${prefix}otlp_* have ${partitions} partitions and began with ${first}`
+  const why =
+    'what is known of their devices lies where it was. Begin a new journal: journal.kafka.group and prefix'
+  throw new PermanentError('CONFIG_INVALID', `${what}: ${why}`)
 }

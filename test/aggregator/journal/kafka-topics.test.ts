@@ -77,6 +77,20 @@ describe('the topics of the journal', () => {
     )
   }, 60_000)
 
+  test('are refused where all of them have more partitions than when they were first used', async ({
+    skip,
+  }) => {
+    if (noKafka !== undefined) skip(noKafka)
+    const place = kafkaPlace()
+    await (await openTestKafka(place, { partitions: 3 }))[Symbol.asyncDispose]()
+    const admin = await administrator()
+    const topics = (await admin.listTopics()).filter((topic) => topic.startsWith(place.prefix))
+    await admin.createPartitions({ topicPartitions: topics.map((topic) => ({ topic, count: 4 })) })
+    await expect(openTestKafka(place, { partitions: 4 })).rejects.toThrow(
+      /otlp_\* have 4 partitions and began with 3: .* journal\.kafka\.group and prefix/,
+    )
+  }, 60_000)
+
   test('are told by name, with the difference, where work is only worse', async ({ skip }) => {
     if (noKafka !== undefined) skip(noKafka)
     const place = kafkaPlace()

@@ -64,11 +64,15 @@ async function start(config: Config & { paths: string | string[] }, saved?: stri
     )
     return bodies()
   }
-  /** Reads again and again, as real I/O takes turns that a clock of our own does not know. */
+  /** A look at the files is over once the source waits for the next one. */
+  const rested = () =>
+    vi.waitFor(() => expect(context.clock.waiting).toBeGreaterThan(0), { timeout: 10_000, interval: 1 })
+  /** Looks again and again, each time to the end. */
   const pass = async (seconds: number) => {
     for (let left = seconds; left > 0; left--) {
+      await rested()
       await context.clock.advance(1000)
-      await new Promise((resolve) => setTimeout(resolve, 2))
+      await rested()
     }
   }
   return { context, received, stop, bodies, until, pass, logs: () => collectLogs(received) }
