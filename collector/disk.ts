@@ -230,7 +230,14 @@ export class Disk {
           else {
             const oldest = await this.#oldest(victim)
             if (oldest.length === 0) break
-            for (const held of oldest) this.#options.discard(held, this.#options.roomReason())
+            let toFree = this.bytes - target
+            while (toFree > 0) {
+              const held = oldest.shift()
+              if (!held) break
+              toFree -= held.bytes
+              this.#options.discard(held, this.#options.roomReason())
+            }
+            this.#aheadOf(victim).unshift(...oldest)
           }
           await this.save()
         }
