@@ -6,7 +6,7 @@
 // `done` are delivered or dropped out of order; `taken` are in memory (queued, being sent, or read ahead). The position
 // is the lowest that is not done; a crash repeats what was done beyond it, which the aggregator drops.
 import { findHeader } from '../plugins/contract/index.ts'
-import type { Header } from '../plugins/contract/index.ts'
+import type { Batch, Header } from '../plugins/contract/index.ts'
 import type { LogEntry, Topic } from '../plugins/protocols/log/index.ts'
 import type { Held } from './held.ts'
 
@@ -186,6 +186,9 @@ export class Backlog {
     while ((this.#written[1]?.offset ?? Infinity) <= this.#position) this.#written.shift()
   }
 }
+
+/** The key of an entry: its signal, then the marks of what it holds. */
+export const keyOf = ({ signal }: Batch, marks: readonly string[]): string => [signal, ...marks].join(' ')
 
 /** Undefined where the entry is none of ours: its bytes passed the log's checks, so it was written as such. */
 export function readHeader(value: Uint8Array): Header | undefined {

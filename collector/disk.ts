@@ -3,7 +3,7 @@
 import { classes, rank } from '../plugins/contract/index.ts'
 import type { Batch, Class, Clock, Header, Log as Logger } from '../plugins/contract/index.ts'
 import type { Log } from '../plugins/protocols/log/index.ts'
-import { Backlog, readHeader } from './backlog.ts'
+import { Backlog, keyOf, readHeader } from './backlog.ts'
 import type { BacklogEntry } from './backlog.ts'
 import { share } from './gate.ts'
 import { hold } from './held.ts'
@@ -227,18 +227,7 @@ export class Disk {
         while (this.bytes > target) {
           const front = this.#triedInFront(victim)
           if (front && front.offset < next) await this.#moveBack(front)
-          else {
-            const oldest = await this.#oldest(victim)
-            if (oldest.length === 0) break
-            let toFree = this.bytes - target
-            while (toFree > 0) {
-              const held = oldest.shift()
-              if (!held) break
-              toFree -= held.bytes
-              this.#options.discard(held, this.#options.roomReason())
-            }
-            this.#aheadOf(victim).unshift(...oldest)
-          }
+          else if (!(await this.#dropOldest(victim, this.bytes - target))) break
           await this.save()
         }
         if (victim === name) break
@@ -316,7 +305,8 @@ export class Disk {
 
   async #readAhead(name: Class): Promise<void> {
     try {
-      this.#aheadOf(name).push(...(await this.#read(name)))
+      const found = await this.#read(name)
+      this.#aheadOf(name).push(...found) // to the list that there is by now
     } catch (error) {
       return this.#options.logger.error('the log of the buffer could not be read', { error })
     }
@@ -386,21 +376,24 @@ export class Disk {
     this.#totals.drained(name)
   }
 
-  /** The oldest of a class that are not being sent. */
-  async #oldest(name: Class): Promise<Held[]> {
-    const ahead = this.#aheadOf(name)
-    const idle = ahead.filter(({ attempts }) => attempts === 0)
-    if (idle.length > 0) {
-      this.#ahead[rank[name]] = ahead.filter(({ attempts }) => attempts > 0)
-      return idle
-    }
+  /** Drops the oldest of a class that were not tried, as many as hold so many bytes. False where there are none. */
+  async #dropOldest(name: Class, toFree: number): Promise<boolean> {
+    const isUntried = ({ attempts }: Held): boolean => attempts === 0
     const backlog = this.#backlog(name)
-    while (backlog.waiting > 0 && !backlog.isReading) {
+    while (!this.#aheadOf(name).some(isUntried) && backlog.waiting > 0 && !backlog.isReading) {
       const found = await this.#read(name)
-      if (found.length > 0) return found
+      this.#aheadOf(name).push(...found)
     }
-    return []
+    const dropped = new Set<Held>()
+    let left = toFree
+    for (const held of this.#aheadOf(name)) {
+      if (left <= 0) break
+      if (!isUntried(held)) continue
+      dropped.add(held)
+      left -= held.bytes
+    }
+    this.#ahead[rank[name]] = this.#aheadOf(name).filter((held) => !dropped.has(held))
+    for (const held of dropped) this.#options.discard(held, this.#options.roomReason())
+    return dropped.size > 0
   }
 }
-
-const keyOf = ({ signal }: Batch, marks: readonly string[]): string => [signal, ...marks].join(' ')
