@@ -63,6 +63,9 @@ interface Waiter {
   done: () => void
 }
 
+/** A row of `dpulse_registry` that is the journal's own: how many partitions it began with. */
+export const partitionsKey = '$partitions'
+
 export class KafkaTables {
   readonly #options: TablesOptions
   readonly #tables = new Map<string, Table>()
@@ -127,7 +130,7 @@ export class KafkaTables {
     return {
       get: (key) => table.rows.get(key)?.value,
       *entries() {
-        for (const [key, { value }] of table.rows) yield [key, value]
+        for (const [key, { value }] of table.rows) if (key !== partitionsKey) yield [key, value]
       },
       set: (key, value) => this.write([{ name, key, value }]),
       watch: (listener) => void table.watchers.push(listener),

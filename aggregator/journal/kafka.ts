@@ -14,7 +14,7 @@ import { Marks } from './kafka-marks.ts'
 import { partitionFor } from './kafka-partition.ts'
 import { GroupReader } from './kafka-reader.ts'
 import { Senders } from '../../plugins/protocols/kafka/sender.ts'
-import { KafkaTables } from './kafka-tables.ts'
+import { KafkaTables, partitionsKey } from './kafka-tables.ts'
 import { KafkaTail } from './kafka-tail.ts'
 import { ensureTopics } from './kafka-topics.ts'
 
@@ -157,8 +157,6 @@ function savedPosition(tables: KafkaTables): Position {
   }
   return all
 }
-
-const partitionsKey = 'journal/partitions'
 
 /**
  * What is known of a device lies in the partition that it had. @throws PermanentError CONFIG_INVALID where somebody gave
