@@ -20,6 +20,7 @@ const { values } = parseArgs({
 const intervalSeconds = 10
 /** What one reading of a device has, about: kinds differ, so it is records that are counted. */
 const recordsInReading = 200
+const sizes = values.sizes.split(',').map(Number)
 /** So many devices start in a second; then their first inventory is due, and what was late is made up for. */
 const startsPerSecond = 100
 const settleSeconds = 12
@@ -45,7 +46,8 @@ async function measure(devices: number): Promise<Cost> {
     `${intervalSeconds}s`,
   ]
   const seconds = Number(values.seconds)
-  const warmUpSeconds = settleSeconds + devices / startsPerSecond
+  // As long for all: code that has run for longer is compiled better.
+  const warmUpSeconds = settleSeconds + Math.max(...sizes) / startsPerSecond
   // It ends with the run at the latest; so it has all of its time in the past.
   const simulated = Math.ceil((seconds + warmUpSeconds + 30) * speed)
   await using fleet = await startSimulatedFleet(Number(values.offset), [
@@ -75,12 +77,16 @@ async function measure(devices: number): Promise<Cost> {
 }
 
 const costs: Cost[] = []
-for (const size of values.sizes.split(',')) {
-  costs.push(await measure(Number(size)))
+for (const size of sizes) {
+  costs.push(await measure(size))
   process.stderr.write(`${size} devices measured\n`)
 }
-const middle = (list: readonly number[]): number =>
-  list.toSorted((a, b) => a - b)[Math.floor(list.length / 2)] ?? 0
+/** The median: of an even number, between the two in the middle. */
+function middle(list: readonly number[]): number {
+  const sorted = list.toSorted((one, other) => one - other)
+  const [low = 0, high = 0] = [sorted[(sorted.length - 1) >> 1], sorted[sorted.length >> 1]]
+  return (low + high) / 2
+}
 const typical = {
   simulator: middle(costs.map(({ simulator }) => simulator)),
   aggregator: middle(costs.map(({ aggregator }) => aggregator)),
