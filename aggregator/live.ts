@@ -53,9 +53,11 @@ export function openLive({ feed, filter: left, clock, rowId }: LiveOptions): Liv
         let row: LogRecordRow | undefined
         for (const { filter, flow, onRecord } of wanting) {
           if (!matches(filter, cursor, resource)) continue
-          const id = rowId(header, first + index)
           if (flow.room() === 0) flow.missed(1)
-          else onRecord((row ??= rowOf(cursor, { id, device, arrived, resource })))
+          else {
+            row ??= rowOf(cursor, { id: rowId(header, first + index), device, arrived, resource })
+            onRecord(row)
+          }
         }
       })
     }

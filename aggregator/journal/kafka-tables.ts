@@ -53,6 +53,7 @@ interface Table {
 
 export const syncKey = '$sync'
 export const positionMark = '$position'
+const partitionsMark = '$partitions'
 const syncMs = 30_000
 const ownedMs = 3000
 /** How long whoever writes a row waits until it can be read here too. */
@@ -63,15 +64,13 @@ interface Waiter {
   done: () => void
 }
 
-/** A row of `dpulse_registry` that is the journal's own: how many partitions it began with. */
-export const partitionsKey = '$partitions'
-
 export class KafkaTables {
   readonly #options: TablesOptions
   readonly #tables = new Map<string, Table>()
   readonly #waiting = new Map<string, Set<Waiter>>()
   /** One past the newest message that was sent from here. */
   readonly #sent = new Map<string, number>()
+  #began: number | undefined
   readonly #senders: Senders
   readonly #consumer: SteadyConsumer
 
@@ -130,7 +129,7 @@ export class KafkaTables {
     return {
       get: (key) => table.rows.get(key)?.value,
       *entries() {
-        for (const [key, { value }] of table.rows) if (key !== partitionsKey) yield [key, value]
+        for (const [key, { value }] of table.rows) yield [key, value]
       },
       set: (key, value) => this.write([{ name, key, value }]),
       watch: (listener) => void table.watchers.push(listener),
@@ -159,6 +158,13 @@ export class KafkaTables {
     for (const [key, { value, partition: at }] of this.#of(name).rows) {
       if (at === partition) yield [key, value]
     }
+  }
+
+  /** How many partitions the journal began with: so many where nobody has said it yet. @throws RetryableError */
+  async began(partitions: number): Promise<number> {
+    const value = Buffer.from(String(partitions))
+    if (this.#began === undefined) await this.write([{ name: 'dpulse_registry', key: partitionsMark, value }])
+    return this.#began ?? partitions
   }
 
   positionMark(partition: number): Uint8Array | undefined {
@@ -239,7 +245,8 @@ export class KafkaTables {
       table.next[partition] = offset + 1
       const key = message.key.toString()
       const value = message.value ?? undefined
-      if (key === positionMark && value) table.positions.set(partition, compact(value))
+      if (key === partitionsMark) this.#began = Number(value)
+      else if (key === positionMark && value) table.positions.set(partition, compact(value))
       else if (key !== syncKey && key !== positionMark) this.#change(table, key, value, partition)
     }
     for (const waiter of this.#waiting.get(`${topic}/${partition}`) ?? []) {

@@ -14,7 +14,7 @@ import { Marks } from './kafka-marks.ts'
 import { partitionFor } from './kafka-partition.ts'
 import { GroupReader } from './kafka-reader.ts'
 import { Senders } from '../../plugins/protocols/kafka/sender.ts'
-import { KafkaTables, partitionsKey } from './kafka-tables.ts'
+import { KafkaTables } from './kafka-tables.ts'
 import { KafkaTail } from './kafka-tail.ts'
 import { ensureTopics } from './kafka-topics.ts'
 
@@ -66,7 +66,7 @@ export async function openKafkaJournal(options: KafkaJournalOptions): Promise<Jo
     log,
   })
   open.defer(() => tables.close())
-  await keepPartitions(tables, prefix, partitions)
+  await checkPartitions(tables, prefix, partitions)
   await patiently(options, () => Promise.all([senders.connect(), marks.look()]))
   const stopping = new AbortController()
   const watching = marks.run(stopping.signal)
@@ -162,11 +162,8 @@ function savedPosition(tables: KafkaTables): Position {
  * What is known of a device lies in the partition that it had. @throws PermanentError CONFIG_INVALID where somebody gave
  * the topics another number of them since they were first used.
  */
-async function keepPartitions(tables: KafkaTables, prefix: string, partitions: number): Promise<void> {
-  const table = tables.table('dpulse_registry')
-  const known = table.get(partitionsKey)
-  if (!known) return table.set(partitionsKey, Buffer.from(String(partitions)))
-  const first = Number(Buffer.from(known).toString())
+async function checkPartitions(tables: KafkaTables, prefix: string, partitions: number): Promise<void> {
+  const first = await tables.began(partitions)
   if (first === partitions) return
   const what = `the topics ${prefix}otlp_* have ${partitions} partitions and began with ${first}`
   const why =
