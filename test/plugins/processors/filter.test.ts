@@ -220,6 +220,16 @@ describe('filter', () => {
     expect(other && processor.pass(other).kept).toEqual([other])
   })
 
+  test('answers at once where an expression would keep one that backtracks busy for ever', () => {
+    const { processor } = made([{ match: { body: { matches: '(x+x+)+y' } }, drop: true }])
+    const text = 'x'.repeat(2000)
+    const left = (body: string) =>
+      processor.pass(sampleLogs([{ body }])).kept.reduce((sum, { count }) => sum + count, 0)
+    // It holds the literal, so that it is the expression that has to find out.
+    expect(left(`y${text}`)).toBe(1)
+    expect(left(`${text}y`)).toBe(0)
+  })
+
   test('counts for each rule what it matched and dropped', () => {
     const { processor } = made(example.rules)
     processor.pass(sampleLogs([{ severity: 5, attributes: { app: 'cron1' } }, { severity: 5 }]))
